@@ -1,0 +1,2 @@
+//! The `ironbench` binary.
+fn main() {}

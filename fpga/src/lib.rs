@@ -1,0 +1,1 @@
+//! Offload engines: sender recovery and Keccak-256 behind one trait.

@@ -1,0 +1,1 @@
+//! What the machine is: CPUs, caches, NUMA nodes, memory.

@@ -1,0 +1,1 @@
+//! Ingest framing, io_uring server and the client library.

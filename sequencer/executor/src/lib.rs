@@ -1,0 +1,1 @@
+//! EVM execution: chain spec, blocks, receipts and conformance.

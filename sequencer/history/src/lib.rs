@@ -1,0 +1,1 @@
+//! Blocks, transactions and receipts, by number and by hash.

@@ -1,0 +1,1 @@
+//! The append-only journal: what was acknowledged is here.

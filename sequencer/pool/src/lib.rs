@@ -1,0 +1,1 @@
+//! Admission: decode, authenticate, check, queue.

@@ -1,0 +1,1 @@
+//! Mini-block digests, the sequencer's signature and Merkle paths.

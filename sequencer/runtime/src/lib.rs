@@ -1,0 +1,1 @@
+//! Stages, rings, topology and pinned lanes.

@@ -1,0 +1,2 @@
+//! The `ironlane` binary.
+fn main() {}

@@ -1,0 +1,1 @@
+//! State in mapped memory: accounts, slots, code, versions and snapshots.

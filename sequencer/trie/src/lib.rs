@@ -1,0 +1,1 @@
+//! The Merkle-Patricia trie, kept in memory and updated by difference.
