@@ -1,0 +1,4 @@
+//! The node.
+
+pub mod metrics;
+pub mod record;
