@@ -1,0 +1,3 @@
+//! Recovery engines. Each module has a `probe` that tests the engine with known answers and says why it refused.
+
+pub mod scalar;
