@@ -18,7 +18,9 @@ pub struct Expired {
 #[derive(Debug, Error)]
 pub enum StateError {
     /// The kernel refused the address space or the mapping.
-    #[error("cannot map {bytes} bytes for the state's {what}: {source}; lower the configured maximum, or allow overcommit (vm.overcommit_memory = 0 or 1)")]
+    #[error(
+        "cannot map {bytes} bytes for the state's {what}: {source}; lower the configured maximum, or allow overcommit (vm.overcommit_memory = 0 or 1)"
+    )]
     Map {
         /// Which table.
         what: &'static str,
