@@ -52,13 +52,13 @@ impl Signals {
         state.flushes_wanted += 1;
         let mine = state.flushes_wanted;
         self.work.notify_one();
-        while state.flushes_done < mine {
-            if let Some(why) = state.stopped.as_ref().or(state.failing.as_ref()) {
-                return Err(HistoryError::ArchiveStopped(why.clone()));
-            }
+        while state.flushes_done < mine && state.stopped.is_none() {
             self.progress.wait(&mut state);
         }
-        Ok(())
+        match state.stopped.as_ref().or(state.failing.as_ref()) {
+            Some(why) => Err(HistoryError::ArchiveStopped(why.clone())),
+            None => Ok(()),
+        }
     }
 
     /// Why the archive cannot take blocks now, if so.
@@ -116,11 +116,9 @@ pub(crate) fn run(shared: &Arc<Shared>) {
             });
             let mut state = signals.state.lock();
             retry_at = None;
+            state.flushes_done = flushes;
             match result {
-                Ok(()) => {
-                    state.failing = None;
-                    state.flushes_done = flushes;
-                }
+                Ok(()) => state.failing = None,
                 Err(HistoryError::ArchiveStopped(why)) => {
                     tracing::error!(%why, "the archive stopped");
                     state.stopped = Some(why);
@@ -133,7 +131,13 @@ pub(crate) fn run(shared: &Arc<Shared>) {
             }
         }
         signals.progress.notify_all();
-        if closing || signals.state.lock().stopped.is_some() {
+        let mut state = signals.state.lock();
+        if closing || state.stopped.is_some() {
+            if state.stopped.is_none() {
+                state.stopped = Some("the history is closed".into());
+            }
+            drop(state);
+            signals.progress.notify_all();
             return;
         }
     }
