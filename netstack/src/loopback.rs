@@ -83,9 +83,9 @@ pub struct Loopback {
 }
 
 impl Loopback {
-    /// A device for at most `connections_max` connections.
+    /// A device for at most `connections_max` connections. One more may knock at a time, and is refused.
     pub fn new(connections_max: usize) -> Loopback {
-        Loopback { connections: (0..connections_max).map(|_| None).collect(), serial: 0, next: 0 }
+        Loopback { connections: (0..=connections_max).map(|_| None).collect(), serial: 0, next: 0 }
     }
 
     /// Opens a connection; `None` when the table is full.
@@ -172,7 +172,7 @@ impl Connection {
 
 impl Device for Loopback {
     fn caps(&self) -> Caps {
-        Caps { name: "loopback", connections_max: self.connections.len(), wake_fd: None }
+        Caps { name: "loopback", connections_max: self.connections.len() - 1, wake_fd: None }
     }
 
     fn poll(&mut self, budget: usize, sink: &mut dyn FnMut(ConnId, DeviceEvent<'_>) -> DeviceFlow) -> usize {

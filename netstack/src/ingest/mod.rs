@@ -97,6 +97,11 @@ impl<D: Device> Ingest<D> {
         self.device.caps()
     }
 
+    /// The device itself, for what only its kind can do.
+    pub fn device_mut(&mut self) -> &mut D {
+        &mut self.device
+    }
+
     /// A descriptor that polls readable (level-triggered) while [`Ingest::poll`] has something to do; `None` when the
     /// device must be polled.
     pub fn wake_fd(&self) -> Option<RawFd> {
