@@ -131,9 +131,15 @@ impl<S: StateStore> Executor<S> {
         self.evm.db().state.prefetch(addresses);
     }
 
-    /// Opens a block: makes its environment and runs the system calls before its transactions (EIP-2935, EIP-4788, the
-    /// DAO fork). Its parent's hash may still be unknown. After an error no block is open and nothing changed.
+    /// Opens a block: makes its environment and runs the system calls before its transactions (EIP-2935, EIP-4788).
+    /// Its parent's hash may still be unknown. After an error no block is open and nothing changed.
     pub fn open_block(&mut self, context: BlockContext) -> Result<(), BlockError> {
+        self.open_bare(context)?;
+        system::before_transactions(self).inspect_err(|_| self.discard_block())
+    }
+
+    /// As [`Self::open_block`] without system calls: the environment that a state test runs one transaction in.
+    pub(crate) fn open_bare(&mut self, context: BlockContext) -> Result<(), BlockError> {
         assert!(self.open.is_none(), "a block is open already");
         let parameters = self.spec.parameters(&context);
         system::check_context(&context, &parameters)?;
@@ -151,11 +157,7 @@ impl<S: StateStore> Executor<S> {
             first_seq: self.next_seq,
             storage_only_gone: self.evm.db().storage_only_gone.clone(),
         });
-        system::before_transactions(self).inspect_err(|_| {
-            self.evm.db_mut().writes.clear();
-            self.evm.db_mut().history = None;
-            self.open = None;
-        })
+        Ok(())
     }
 
     /// Executes a transaction whose sender is known. Refused: nothing changed.

@@ -2,7 +2,7 @@
 
 use crate::{
     BlockError, BlockHashes, ChainSpec, ExecuteError, Executor, ExecutorConfig, ImportError, InvalidBlock,
-    header, ommers, recover_transaction, validate, validate_body, validate_header,
+    StateRoot, header, ommers, recover_transaction, validate, validate_body, validate_header,
 };
 use alloy_consensus::{Block, Eip658Value, Header, Receipt};
 use alloy_primitives::{B256, U256, map::AddressHashSet};
@@ -37,9 +37,9 @@ pub struct ImportReport {
 pub type ImportedBlock = SealedBlock;
 
 /// Appends foreign blocks to a chain. An invalid block leaves it exactly as it was.
-pub struct Importer {
+pub struct Importer<T: StateRoot = Trie> {
     executor: Executor<StateWriter>,
-    trie: Trie,
+    trie: T,
     head: Header,
     head_hash: B256,
     total_difficulty: U256,
@@ -47,12 +47,12 @@ pub struct Importer {
     ancestors: VecDeque<(B256, Header, Vec<B256>)>,
 }
 
-impl Importer {
+impl<T: StateRoot> Importer<T> {
     /// A chain that has its genesis only, in an empty store and trie.
     pub fn new(
         spec: Arc<ChainSpec>,
         store: StateWriter,
-        trie: Trie,
+        trie: T,
         config: ExecutorConfig,
     ) -> Result<Self, ImportError> {
         let mut executor = Executor::new(spec.clone(), store, BlockHashes::new(), config);
@@ -95,7 +95,7 @@ impl Importer {
     }
 
     /// Executor and trie, with the state after the newest block.
-    pub fn into_parts(self) -> (Executor<StateWriter>, Trie) {
+    pub fn into_parts(self) -> (Executor<StateWriter>, T) {
         (self.executor, self.trie)
     }
 

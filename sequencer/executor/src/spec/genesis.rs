@@ -162,8 +162,15 @@ pub(crate) fn blob_params(
 }
 
 fn alloc(root: &Object) -> Result<StateDelta, SpecError> {
+    match root.get("alloc").filter(|v| !v.is_null()) {
+        Some(accounts) => parse_alloc(accounts),
+        None => Ok(StateDelta::default()),
+    }
+}
+
+/// Accounts by address, as a genesis lists them and as test files list a pre-state.
+pub(crate) fn parse_alloc(accounts: &Value) -> Result<StateDelta, SpecError> {
     let mut alloc = StateDelta::default();
-    let Some(accounts) = root.get("alloc").filter(|v| !v.is_null()) else { return Ok(alloc) };
     for (key, value) in object(accounts, "alloc")? {
         let path = format!("alloc.{key}");
         let address =

@@ -7,8 +7,9 @@ mod genesis;
 
 pub use dev::DEV_KEYS;
 pub use forks::ForkSchedule;
+pub(crate) use genesis::{blob_params, parse_alloc};
 
-use crate::SpecError;
+use crate::{OracleTrie, SpecError, StateRoot};
 use alloy_consensus::{EMPTY_OMMER_ROOT_HASH, Header};
 use alloy_eips::{eip1559, eip7840::BlobParams};
 use alloy_primitives::{Address, B256, Bytes, U256, map::AddressHashSet};
@@ -197,21 +198,9 @@ pub(crate) fn genesis_header(forks: &ForkSchedule, mut header: Header, alloc: &S
 
 /// State root of a genesis, computed once and apart from the node's own trie, which must agree with it.
 fn alloc_root(alloc: &StateDelta) -> B256 {
-    alloy_trie::root::state_root_unhashed(alloc.accounts.iter().filter_map(|account| {
-        let info = account.info?;
-        let slots = account.slots.iter().filter(|(_, value)| !value.is_zero());
-        let storage_root =
-            alloy_trie::root::storage_root_unhashed(slots.map(|(key, value)| (B256::from(*key), *value)));
-        Some((
-            account.address,
-            alloy_trie::TrieAccount {
-                nonce: info.nonce,
-                balance: info.balance,
-                storage_root,
-                code_hash: info.code_hash,
-            },
-        ))
-    }))
+    let mut oracle = OracleTrie::default();
+    oracle.apply(alloc);
+    oracle.root()
 }
 
 /// One account of a genesis.
