@@ -80,13 +80,11 @@ pub struct SequenceConfig {
     pub mini_block_txs_max: usize,
     /// Oldest that an unsealed transaction may become, in microseconds, while the journal is busy.
     pub seal_interval_us_max: u64,
-    /// Closed blocks whose root may still be missing before the sequencer stops closing more.
-    pub root_lag_blocks_max: u64,
 }
 
 impl Default for SequenceConfig {
     fn default() -> Self {
-        Self { mini_block_txs_max: 4096, seal_interval_us_max: 10_000, root_lag_blocks_max: 4 }
+        Self { mini_block_txs_max: 4096, seal_interval_us_max: 10_000 }
     }
 }
 

@@ -1,8 +1,11 @@
 //! The Ironlane sequencer: the stages of `docs/ARCHITECTURE.md` wired into one node, and the commands around it.
 //!
-//! Start at [`node::Node`]: it opens state, trie, journal and history, replays what the journal holds, and starts the
-//! stages in `node/stages`. [`verify`] is the second opinion: the same journal through plain revm and a plain trie.
+//! Start at [`node::start`]: it opens state, trie, journal and history, replays what the journal holds, and starts the
+//! stages in [`node::stages`]. [`verify`] is the second opinion: the same journal through plain revm and a plain trie.
 
 pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod node;
+mod progress;
+pub mod verify;

@@ -2,21 +2,8 @@
 
 use alloy_consensus::Header;
 use alloy_primitives::B256;
-use ironlane_types::{BlockContext, ExecutedTx, Origin, Reject, Tx};
+use ironlane_types::{BlockContext, ExecutedTx, Origin, Reject};
 use std::sync::Arc;
-
-/// `admit` → `sequence`: a transaction whose turn it is.
-#[derive(Debug)]
-pub struct Ready {
-    /// The transaction.
-    pub tx: Arc<Tx>,
-    /// Who waits for its acknowledgement.
-    pub origin: Origin,
-    /// When its bytes arrived, nanoseconds of the monotonic clock.
-    pub received_ns: u64,
-    /// When it was handed over.
-    pub ready_ns: u64,
-}
 
 /// A sealed mini-block on its way to the journal.
 #[derive(Debug)]
@@ -91,4 +78,19 @@ pub enum End {
     },
     /// Refused or dropped.
     Rejected(Reject),
+}
+
+/// A verdict on its way to an ingest connection.
+#[derive(Debug)]
+pub struct Answer {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The promise in its wire form, for connections that asked for promises.
+    pub promise: Option<Box<[u8]>>,
+}
+
+impl From<Verdict> for Answer {
+    fn from(verdict: Verdict) -> Self {
+        Self { verdict, promise: None }
+    }
 }

@@ -1,4 +1,21 @@
-//! The node.
+//! The node: stages wired together over what recovery brought back.
+//!
+//! [`start`] opens everything, replays the journal, builds one stage after the other with the links of the topology, and
+//! starts lanes, JSON-RPC and console. [`Node::stop`] ends it in order. The stages themselves are in [`stages`]; what they
+//! tell each other outside the rings is in [`shared`].
 
+mod checkpoint;
+pub mod console;
+pub mod datadir;
+mod desk;
+mod ingress;
+mod lanes;
+pub mod messages;
 pub mod metrics;
 pub mod record;
+pub mod recovery;
+pub mod shared;
+pub mod stages;
+mod start;
+
+pub use start::{Addresses, Node, known_spec as start_spec, start};

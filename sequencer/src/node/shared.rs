@@ -1,8 +1,6 @@
 //! What stages tell each other outside the rings: counters that one writes and others read, and the way to stop.
 
-use ironlane_types::BlockContext;
 use parking_lot::Mutex;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -33,8 +31,7 @@ pub struct Shared {
     paused: AtomicBool,
     halted: AtomicBool,
     halt: Mutex<Option<Halt>>,
-    /// The open EVM block.
-    pending: Mutex<Option<Arc<BlockContext>>>,
+    stopping: AtomicBool,
 }
 
 impl Shared {
@@ -128,14 +125,14 @@ impl Shared {
         self.halt.lock().clone()
     }
 
-    /// Publishes the open block's context.
-    pub fn set_pending(&self, context: BlockContext) {
-        *self.pending.lock() = Some(Arc::new(context));
+    /// The node is going down in an orderly way.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
     }
 
-    /// The open block's context.
-    pub fn pending(&self) -> Option<Arc<BlockContext>> {
-        self.pending.lock().clone()
+    /// Whether the node is going down.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
     }
 }
 

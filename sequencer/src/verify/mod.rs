@@ -1,0 +1,256 @@
+//! `ironlane verify`: does the journal give the roots that were published?
+//!
+//! The journal is read twice. The first pass collects the roots that the node recorded and recovers every sender again,
+//! on all cores. The second executes everything with plain sequential revm ([`plain`]) and compares, mini-block by
+//! mini-block, the Merkle root over what the transactions did, and, block by block, the whole header with its receipts
+//! root; at the end the state root, by building the trie anew.
+
+mod plain;
+
+use crate::node::datadir::DataDir;
+use crate::node::record::Record;
+use crate::node::recovery::identity;
+use crate::node::start_spec;
+use crate::progress::Progress;
+use alloy_consensus::transaction::SignerRecoverable;
+use alloy_eips::Decodable2718;
+use alloy_primitives::{Address, B256, Bytes, keccak256};
+use anyhow::{Context, ensure};
+use ironlane_executor::{ChainSpec, assemble_header};
+use ironlane_journal::Reader;
+use ironlane_promise::{Leaf, MerkleTree, digest};
+use ironlane_types::{MiniBlockHeader, Tx, TxEnvelope};
+use plain::PlainChain;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Senders recovered in one go.
+const RECOVER_BATCH: usize = 16_384;
+
+/// What verification found.
+#[derive(Debug, Clone, Serialize)]
+pub struct VerifyReport {
+    /// Mini-blocks in the journal.
+    pub mini_blocks: u64,
+    /// Transactions in them.
+    pub transactions: u64,
+    /// EVM blocks closed.
+    pub blocks: u64,
+    /// The state root of the newest closed block, built anew.
+    pub state_root: B256,
+    /// Whether every recorded root that could be compared was the same.
+    pub state_root_ok: bool,
+    /// Whether every mini-block's leaves and every block's header were the same.
+    pub receipts_ok: bool,
+    /// The first difference.
+    pub first_mismatch: Option<String>,
+}
+
+/// What the node recorded of a block.
+#[derive(Clone, Copy)]
+struct Recorded {
+    hash: B256,
+    state_root: B256,
+}
+
+/// Verifies a stopped node's data directory. Without `genesis`, the chain is the one that the directory remembers.
+pub fn verify(datadir: &Path, genesis: Option<&Path>) -> anyhow::Result<VerifyReport> {
+    ensure!(datadir.is_dir(), "{} is no directory: give the --datadir of a stopped node", datadir.display());
+    let dir = DataDir::open(datadir)?;
+    let spec = Arc::new(match genesis {
+        Some(path) => {
+            let json = std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+            ChainSpec::from_genesis_json(&json)?
+        }
+        None => start_spec(&dir)?,
+    });
+    let recorded = first_pass(&dir, &spec)?;
+    let mut second = SecondPass::new(spec.clone(), recorded);
+    let progress = Progress::new("executing the journal with plain revm", "records");
+    each_record(&dir, &spec, |record| {
+        progress.add(1);
+        second.record(record)
+    })?;
+    progress.finish();
+    Ok(second.report())
+}
+
+fn each_record(
+    dir: &DataDir,
+    spec: &ChainSpec,
+    mut on_record: impl FnMut(Record<'_>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut reader = Reader::open(&dir.journal(), Some(identity(spec)), 1)?;
+    while let Some((at, payload)) = reader.next_record()? {
+        let record = Record::decode(payload).with_context(|| format!("at {at}"))?;
+        on_record(record).with_context(|| format!("at {at}"))?;
+    }
+    Ok(())
+}
+
+/// Collects recorded roots, and checks that every sender is the signer.
+fn first_pass(dir: &DataDir, spec: &ChainSpec) -> anyhow::Result<BTreeMap<u64, Recorded>> {
+    let mut recorded = BTreeMap::new();
+    let mut batch: Vec<(Address, Vec<u8>)> = Vec::with_capacity(RECOVER_BATCH);
+    let progress = Progress::new("recovering senders", "transactions");
+    each_record(dir, spec, |record| {
+        match record {
+            Record::Sealed { number, hash, state_root } => {
+                recorded.insert(number, Recorded { hash, state_root });
+            }
+            Record::Mini { txs, .. } => {
+                progress.add(txs.len() as u64);
+                batch.extend(txs.iter().map(|tx| (tx.sender, tx.raw.to_vec())));
+                if batch.len() >= RECOVER_BATCH {
+                    check_senders(&batch)?;
+                    batch.clear();
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    })?;
+    check_senders(&batch)?;
+    progress.finish();
+    Ok(recorded)
+}
+
+fn check_senders(batch: &[(Address, Vec<u8>)]) -> anyhow::Result<()> {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = batch.len().div_ceil(workers).max(1);
+    std::thread::scope(|scope| {
+        let check = |part: &[(Address, Vec<u8>)]| -> anyhow::Result<()> {
+            for (sender, raw) in part {
+                let envelope = TxEnvelope::decode_2718_exact(raw).context("a journalled transaction")?;
+                let signer = envelope.recover_signer().context("a journalled signature")?;
+                ensure!(signer == *sender, "{} was signed by {signer}, the journal says {sender}", keccak256(raw));
+            }
+            Ok(())
+        };
+        let threads: Vec<_> = batch.chunks(share).map(|part| scope.spawn(move || check(part))).collect();
+        for thread in threads {
+            thread.join().map_err(|_| anyhow::anyhow!("a recovery thread panicked"))??;
+        }
+        Ok(())
+    })
+}
+
+struct SecondPass {
+    spec: Arc<ChainSpec>,
+    chain: PlainChain,
+    recorded: BTreeMap<u64, Recorded>,
+    parent_hash: B256,
+    height: u64,
+    digest: B256,
+    root_of_newest: B256,
+    last_closed: u64,
+    report: VerifyReport,
+}
+
+impl SecondPass {
+    fn new(spec: Arc<ChainSpec>, recorded: BTreeMap<u64, Recorded>) -> Self {
+        let root = spec.genesis.header.state_root;
+        Self {
+            chain: PlainChain::genesis(spec.clone()),
+            parent_hash: spec.genesis.hash,
+            height: 0,
+            digest: spec.genesis.hash,
+            root_of_newest: root,
+            last_closed: recorded.keys().next_back().copied().unwrap_or(0),
+            recorded,
+            spec,
+            report: VerifyReport {
+                mini_blocks: 0,
+                transactions: 0,
+                blocks: 0,
+                state_root: root,
+                state_root_ok: true,
+                receipts_ok: true,
+                first_mismatch: None,
+            },
+        }
+    }
+
+    fn mismatch(&mut self, text: String) {
+        self.report.first_mismatch.get_or_insert(text);
+    }
+
+    fn record(&mut self, record: Record<'_>) -> anyhow::Result<()> {
+        match record {
+            Record::Open(context) => self.chain.open(context, self.parent_hash),
+            Record::Mini { header, txs } => {
+                let txs = txs.iter().map(|tx| -> anyhow::Result<Arc<Tx>> {
+                    let envelope = TxEnvelope::decode_2718_exact(tx.raw)?;
+                    let raw = Bytes::copy_from_slice(tx.raw);
+                    Ok(Arc::new(Tx { hash: keccak256(&raw), sender: tx.sender, envelope, raw }))
+                });
+                self.mini_block(header, txs.collect::<anyhow::Result<_>>()?)
+            }
+            Record::Close { number, gas_used } => self.close(number, gas_used),
+            Record::Sealed { .. } => Ok(()),
+        }
+    }
+
+    fn mini_block(&mut self, header: MiniBlockHeader, txs: Vec<Arc<Tx>>) -> anyhow::Result<()> {
+        let height = header.height;
+        ensure!(
+            height == self.height + 1 && header.parent == self.digest,
+            "mini-block {height} does not follow mini-block {}",
+            self.height
+        );
+        self.report.transactions += txs.len() as u64;
+        let mut leaves = Vec::with_capacity(txs.len());
+        for tx in txs {
+            leaves.push(Leaf::of(&*self.chain.execute(tx)?).hash());
+        }
+        let root = MerkleTree::new(leaves).root();
+        if root != header.txs_root {
+            self.report.receipts_ok = false;
+            self.mismatch(format!("mini-block {height}: leaves root {root}, recorded {}", header.txs_root));
+        }
+        self.height = height;
+        self.digest = digest(&header, self.spec.chain_id);
+        self.report.mini_blocks += 1;
+        Ok(())
+    }
+
+    fn close(&mut self, number: u64, gas_used: u64) -> anyhow::Result<()> {
+        let closed = self.chain.close()?;
+        ensure!(closed.context.number == number, "block {number} closes without being open");
+        self.report.blocks += 1;
+        if closed.gas_used != gas_used {
+            self.report.receipts_ok = false;
+            self.mismatch(format!("block {number}: {} gas used, recorded {gas_used}", closed.gas_used));
+        }
+        let recorded = self.recorded.get(&number).copied();
+        // Only a crash leaves a closed block without its recorded root, and only the newest ones.
+        let rebuilt = (recorded.is_none() || number >= self.last_closed).then(|| self.chain.state_root());
+        if let Some(root) = rebuilt {
+            self.root_of_newest = root;
+        }
+        let state_root = rebuilt.or(recorded.map(|recorded| recorded.state_root)).unwrap_or_default();
+        let header = assemble_header(&closed, self.parent_hash, state_root);
+        self.parent_hash = header.hash_slow();
+        let Some(recorded) = recorded else { return Ok(()) };
+        if state_root != recorded.state_root {
+            self.report.state_root_ok = false;
+            self.mismatch(format!("block {number}: state root {state_root}, recorded {}", recorded.state_root));
+        } else if self.parent_hash != recorded.hash {
+            self.report.receipts_ok = false;
+            let (hash, receipts) = (self.parent_hash, header.receipts_root);
+            self.mismatch(format!(
+                "block {number}: hash {hash} (receipts root {receipts}), recorded {}",
+                recorded.hash
+            ));
+        }
+        self.parent_hash = recorded.hash;
+        Ok(())
+    }
+
+    fn report(mut self) -> VerifyReport {
+        self.report.state_root = self.root_of_newest;
+        self.report
+    }
+}
