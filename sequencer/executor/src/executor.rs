@@ -34,6 +34,17 @@ impl Default for ExecutorConfig {
     }
 }
 
+/// How many transactions went which way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ExecutorStats {
+    /// By the short cut for plain transfers.
+    pub direct: u64,
+    /// By the interpreter.
+    pub interpreted: u64,
+    /// Refused.
+    pub refused: u64,
+}
+
 /// Executes blocks over a state store that it owns.
 ///
 /// ```text
@@ -47,6 +58,7 @@ pub struct Executor<S: StateStore = StateWriter> {
     pub(crate) spec: Arc<ChainSpec>,
     direct_transfers: bool,
     next_seq: u64,
+    stats: ExecutorStats,
     pub(crate) open: Option<OpenBlock>,
 }
 
@@ -76,7 +88,14 @@ impl<S: StateStore> Executor<S> {
         db.storage_only = spec.storage_only.clone();
         let parameters = Parameters { spec_id: SpecId::OSAKA, merged: true, blob: None };
         let evm = IronEvm::new(db, cfg_env(&spec, &parameters), BlockEnv::default());
-        Self { evm, spec, direct_transfers: config.direct_transfers, next_seq: config.next_seq, open: None }
+        Self {
+            evm,
+            spec,
+            direct_transfers: config.direct_transfers,
+            next_seq: config.next_seq,
+            stats: ExecutorStats::default(),
+            open: None,
+        }
     }
 
     /// The chain whose rules hold.
@@ -109,6 +128,11 @@ impl<S: StateStore> Executor<S> {
     /// Sequence number that the next executed transaction gets.
     pub fn next_seq(&self) -> u64 {
         self.next_seq
+    }
+
+    /// Counters since the start.
+    pub fn stats(&self) -> ExecutorStats {
+        self.stats
     }
 
     /// The open block's context.
@@ -167,6 +191,10 @@ impl<S: StateStore> Executor<S> {
 
     /// As [`Self::execute`], with all details of a refusal.
     pub fn try_execute(&mut self, tx: Arc<Tx>) -> Result<Arc<ExecutedTx>, ExecuteError> {
+        self.execute_in_place(tx).inspect_err(|_| self.stats.refused += 1)
+    }
+
+    fn execute_in_place(&mut self, tx: Arc<Tx>) -> Result<Arc<ExecutedTx>, ExecuteError> {
         let open = self.open.as_ref().expect("a block is open");
         assert!(!open.finished, "the block is finished");
         let left = open.context.gas_limit - open.gas_used;
@@ -189,8 +217,15 @@ impl<S: StateStore> Executor<S> {
             None
         };
         let outcome = match direct {
-            Some(outcome) => outcome,
-            None => self.interpret(&tx, spec_id)?,
+            Some(outcome) => {
+                self.stats.direct += 1;
+                outcome
+            }
+            None => {
+                let outcome = self.interpret(&tx, spec_id)?;
+                self.stats.interpreted += 1;
+                outcome
+            }
         };
         let open = self.open.as_mut().expect("a block is open");
         open.gas_used += outcome.gas_used;

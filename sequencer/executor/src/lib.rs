@@ -37,7 +37,7 @@ pub use codes::CodeCache;
 pub use env::{block_env, cfg_env, tx_env};
 pub use error::{BlockError, ExecuteError, ImportError, InvalidBlock, SpecError, StoreError};
 pub use evm::{EvmContext, IronEvm};
-pub use executor::{Executor, ExecutorConfig};
+pub use executor::{Executor, ExecutorConfig, ExecutorStats};
 pub use hashes::BlockHashes;
 pub use header::{NextBlock, assemble_header, next_context, seal_block};
 pub use import::{ImportReport, ImportedBlock, Importer, import_chain};

@@ -29,7 +29,8 @@ pub(crate) fn corpus(archive: &str) -> Option<PathBuf> {
     std::fs::create_dir_all(&root).expect("target/corpus can be made");
     // Tests run side by side: each unpacks apart, and the first to finish gives its folder the name.
     let own = tempfile::tempdir_in(&root).expect("a folder can be made");
-    let tar = Command::new("tar").arg("xf").arg(&source).arg("-C").arg(own.path()).status().expect("tar runs");
+    let tar =
+        Command::new("tar").arg("xf").arg(&source).arg("-C").arg(own.path()).status().expect("tar runs");
     assert!(tar.success(), "tar failed on {}", source.display());
     let own = own.keep();
     if std::fs::rename(&own, &unpacked).is_err() {
