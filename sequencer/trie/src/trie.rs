@@ -1,9 +1,15 @@
-//! The door.
+//! The door: queue, merge, hash, answer.
 
-use crate::{AccountProof, TrieError};
-use alloy_primitives::{Address, B256, U256};
+use crate::{
+    AccountProof, EMPTY_ROOT, SlotProof, TrieError,
+    hash::{Hasher, Sink, hash_words},
+    nodes::{NONE, Ref},
+    sort::order_into,
+    tree::{Job, Jobs, OpKey, ROOT_PLACE, Tree},
+    values::{AccountMerge, AccountOp, QueuedAccount, SlotOp, Slots, StorageTrie, Tables},
+};
+use alloy_primitives::{Address, B256, U256, keccak256};
 use ironlane_types::{AccountInfo, StateDelta};
-use std::io::{self, Write};
 
 /// How much a trie may hold, and how its memory is mapped. Limits reserve address space, not memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,7 +18,7 @@ pub struct TrieConfig {
     pub leaves_max: usize,
     /// Most bytes of branch nodes; at most 16 GiB. About 55 bytes a leaf are used.
     pub node_bytes_max: usize,
-    /// Whether to ask the kernel for huge pages (1.2 to 1.9 times faster on large tries, 2 MiB granularity).
+    /// Whether to ask the kernel for huge pages (faster on large tries, granted in pieces of 2 MiB).
     pub huge_pages: bool,
 }
 
@@ -22,12 +28,12 @@ impl Default for TrieConfig {
     }
 }
 
-/// Bytes that a trie uses.
+/// What a trie holds, and in how many bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TrieMemory {
     /// Accounts in the trie.
     pub accounts: u64,
-    /// Storage slots in all storage tries.
+    /// Storage slots in all storage tries, wiped ones that are not yet freed included.
     pub slots: u64,
     /// Storage tries.
     pub storage_tries: u64,
@@ -37,26 +43,71 @@ pub struct TrieMemory {
     pub node_bytes: u64,
     /// Bytes of free blocks and free leaf records within these.
     pub free_bytes: u64,
-    /// Bytes of storage trie records, code hashes, wide balances and scratch space.
-    pub other_bytes: u64,
+    /// Bytes of storage trie records, code hashes and wide balances, roughly.
+    pub table_bytes: u64,
 }
 
 impl TrieMemory {
-    /// All bytes.
+    /// All bytes but those of the queue.
     pub fn total_bytes(&self) -> u64 {
-        self.leaf_bytes + self.node_bytes + self.other_bytes
+        self.leaf_bytes + self.node_bytes + self.table_bytes
     }
 }
 
+/// Wiped nodes and leaves that are freed in each [`Trie::root`] at most, so that a block that destroys a huge contract
+/// is not late: about a millisecond's work.
+const RELEASED_MAX: usize = 1 << 15;
+
 /// The state trie with all storage tries. One owner; `Send`.
 pub struct Trie {
-    _cfg: TrieConfig,
+    pub(crate) tree: Tree,
+    pub(crate) tables: Tables,
+    pub(crate) root: Ref,
+    pub(crate) root_hash: B256,
+    queue: Vec<QueuedAccount>,
+    slots: Vec<SlotOp>,
+    jobs: Jobs,
+    slot_jobs: Jobs,
+    hasher: Hasher,
+}
+
+/// Writes hashes into parents; those of roots of storage tries into their records.
+struct Writer<'a> {
+    tree: &'a mut Tree,
+    storages: Option<&'a mut [StorageTrie]>,
+    root_hash: &'a mut B256,
+}
+
+impl Sink for Writer<'_> {
+    fn tree(&self) -> &Tree {
+        self.tree
+    }
+
+    fn put(&mut self, job: &Job, known: &[u8]) {
+        if job.place != ROOT_PLACE {
+            self.tree.nodes.set_hash(job.parent, usize::from(job.place), known);
+        } else if let Some(storages) = &mut self.storages {
+            storages[job.parent as usize].hash = B256::from_slice(known);
+        } else {
+            *self.root_hash = B256::from_slice(known);
+        }
+    }
 }
 
 impl Trie {
     /// An empty trie.
     pub fn new(cfg: TrieConfig) -> Result<Trie, TrieError> {
-        Ok(Trie { _cfg: cfg })
+        Ok(Trie {
+            tree: Tree::reserve(cfg.leaves_max, cfg.node_bytes_max, cfg.huge_pages)?,
+            tables: Tables::new(),
+            root: NONE,
+            root_hash: EMPTY_ROOT,
+            queue: Vec::new(),
+            slots: Vec::new(),
+            jobs: Jobs::new(),
+            slot_jobs: Jobs::new(),
+            hasher: Hasher::default(),
+        })
     }
 
     /// Queues a delta: what it says holds from the next [`Trie::root`] on. Addresses may repeat within and between
@@ -64,65 +115,201 @@ impl Trie {
     /// `storage_wiped` removes all slots before the entry's own. An account that EIP-161 counts as empty is stored as
     /// given: whether it exists is the caller's business.
     pub fn apply(&mut self, delta: &StateDelta) {
-        let _ = delta;
-        unimplemented!()
+        let first_account = self.queue.len();
+        let first_slot = self.slots.len();
+        for account in &delta.accounts {
+            let first = self.slots.len() as u32;
+            if account.info.is_some() {
+                self.slots.extend(
+                    account
+                        .slots
+                        .iter()
+                        .map(|(_, value)| SlotOp { key: [0; 32], value: value.to_be_bytes() }),
+                );
+            }
+            self.queue.push(QueuedAccount {
+                key: [0; 32],
+                info: account.info,
+                wiped: account.storage_wiped || account.info.is_none(),
+                slots: (first, self.slots.len() as u32 - first),
+            });
+        }
+        let mut accounts = self.queue[first_account..].iter_mut();
+        hash_words(delta.accounts.iter().map(|a| a.address.into_array()), |key| {
+            if let Some(account) = accounts.next() {
+                account.key = key;
+            }
+        });
+        let mut slots = self.slots[first_slot..].iter_mut();
+        let with_info = delta.accounts.iter().filter(|a| a.info.is_some());
+        hash_words(with_info.flat_map(|a| &a.slots).map(|(slot, _)| slot.to_be_bytes::<32>()), |key| {
+            if let Some(slot) = slots.next() {
+                slot.key = key;
+            }
+        });
     }
 
     /// Merges what was queued, rehashes what changed, and returns the state root.
+    ///
+    /// # Panics
+    /// When the trie outgrows the limits of its configuration; watch [`Trie::memory`].
     pub fn root(&mut self) -> B256 {
-        unimplemented!()
+        let freed = self.tree.release_some(&mut self.tables.garbage, RELEASED_MAX);
+        self.tables.slots -= freed;
+        if self.queue.is_empty() {
+            return self.root_hash;
+        }
+        let mut sorted_slots = Vec::with_capacity(self.slots.len());
+        let (order, ops) = self.net_ops(&mut sorted_slots);
+        let mut merge = AccountMerge {
+            queue: &self.queue,
+            ops: &ops,
+            slots: &self.slots,
+            sorted_slots: &sorted_slots,
+            tables: &mut self.tables,
+            jobs: &mut self.jobs,
+            slot_jobs: &mut self.slot_jobs,
+        };
+        let (root, dirty) = self.tree.merge(&mut merge, self.root, 0, &order);
+        self.root = root;
+        self.queue.clear();
+        self.slots.clear();
+        if !dirty {
+            return self.root_hash;
+        }
+        let mut storages = std::mem::take(&mut self.tables.storages);
+        let mut writer =
+            Writer { tree: &mut self.tree, storages: Some(&mut storages), root_hash: &mut self.root_hash };
+        self.hasher.run(&mut writer, &Slots, &mut self.slot_jobs);
+        self.tables.storages = storages;
+        if root == NONE {
+            self.root_hash = EMPTY_ROOT;
+            return EMPTY_ROOT;
+        }
+        self.jobs.push(&self.tree, Job { node: root, parent: 0, place: ROOT_PLACE, base: 0 });
+        let mut writer = Writer { tree: &mut self.tree, storages: None, root_hash: &mut self.root_hash };
+        self.hasher.run(&mut writer, &self.tables, &mut self.jobs);
+        self.root_hash
+    }
+
+    /// Sums up the queue: one operation an account, sorted by key; its slots, sorted and each once, go to
+    /// `sorted_slots`.
+    fn net_ops(&self, sorted_slots: &mut Vec<OpKey>) -> (Vec<OpKey>, Vec<AccountOp>) {
+        let key = |i: u32| &self.queue[i as usize].key;
+        let mut all = Vec::with_capacity(self.queue.len());
+        order_into(&mut all, 0..self.queue.len() as u32, key);
+        let mut ops = Vec::with_capacity(all.len());
+        let mut order = Vec::with_capacity(all.len());
+        for entries in all.chunk_by(|a, b| a.prefix == b.prefix && key(a.op) == key(b.op)) {
+            let last = entries[entries.len() - 1];
+            let wiped_at = entries.iter().rposition(|e| self.queue[e.op as usize].wiped);
+            let from = sorted_slots.len();
+            for entry in &entries[wiped_at.unwrap_or(0)..] {
+                let (first, count) = self.queue[entry.op as usize].slots;
+                order_into(sorted_slots, first..first + count, |i| &self.slots[i as usize].key);
+            }
+            if sorted_slots.len() - from > 1 {
+                self.latest_only(sorted_slots, from, entries.len() > 1);
+            }
+            order.push(OpKey { prefix: last.prefix, op: ops.len() as u32 });
+            ops.push(AccountOp {
+                queued: last.op,
+                wiped: wiped_at.is_some(),
+                slots: (from as u32, sorted_slots.len() as u32),
+            });
+        }
+        (order, ops)
+    }
+
+    /// Keeps the latest of each key among the slots from `from` on, which are sorted unless they come from several
+    /// entries.
+    fn latest_only(&self, sorted: &mut Vec<OpKey>, from: usize, several: bool) {
+        let key = |o: &OpKey| &self.slots[o.op as usize].key;
+        if several {
+            sorted[from..].sort_unstable_by(|a, b| key(a).cmp(key(b)).then(a.op.cmp(&b.op)));
+        }
+        let mut kept = from;
+        for i in from..sorted.len() {
+            let last_of_key = i + 1 == sorted.len() || key(&sorted[i]) != key(&sorted[i + 1]);
+            if last_of_key {
+                sorted[kept] = sorted[i];
+                kept += 1;
+            }
+        }
+        sorted.truncate(kept);
     }
 
     /// The root that the last [`Trie::root`] returned (the empty root before the first).
     pub fn last_root(&self) -> B256 {
-        unimplemented!()
+        self.root_hash
     }
 
-    /// Root of an account's storage trie at the last [`Trie::root`]; `None` when there is no such account.
+    fn leaf(&self, address: &Address) -> Option<u32> {
+        self.tree.find(self.root, &keccak256(address))
+    }
+
+    /// Root of an account's storage trie at the last [`Trie::root`] (the empty root when it has no storage); `None` when
+    /// there is no such account.
     pub fn storage_root(&self, address: &Address) -> Option<B256> {
-        let _ = address;
-        unimplemented!()
+        Some(self.tables.storage_of(&self.tree, self.leaf(address)?).hash)
     }
 
     /// An account at the last [`Trie::root`].
     pub fn account(&self, address: &Address) -> Option<AccountInfo> {
-        let _ = address;
-        unimplemented!()
+        Some(self.tables.info(&self.tree, self.leaf(address)?))
     }
 
     /// A slot's value at the last [`Trie::root`]; zero when absent.
     pub fn storage(&self, address: &Address, slot: U256) -> U256 {
-        let _ = (address, slot);
-        unimplemented!()
+        let find = || {
+            let root = self.tables.storage_of(&self.tree, self.leaf(address)?).root;
+            self.tree.find(root, &keccak256(slot.to_be_bytes::<32>()))
+        };
+        find().map_or(U256::ZERO, |leaf| U256::from_be_bytes(self.tree.leaves.get(leaf).value))
     }
 
     /// Proofs against the root of the last [`Trie::root`], for an account and some of its slots, present or absent.
     pub fn prove(&self, address: &Address, slots: &[U256]) -> AccountProof {
-        let _ = (address, slots);
-        unimplemented!()
+        let (account_proof, leaf) = self.tree.proof(&self.tables, self.root, &keccak256(address).0);
+        let trie = leaf.map_or(&self.tables.storages[0], |leaf| self.tables.storage_of(&self.tree, leaf));
+        let storage = slots.iter().map(|slot| {
+            let key = keccak256(slot.to_be_bytes::<32>()).0;
+            let (proof, leaf) = self.tree.proof(&Slots, trie.root, &key);
+            let value = leaf.map_or(U256::ZERO, |leaf| U256::from_be_bytes(self.tree.leaves.get(leaf).value));
+            SlotProof { key: *slot, value, proof }
+        });
+        AccountProof {
+            address: *address,
+            info: leaf.map(|leaf| self.tables.info(&self.tree, leaf)),
+            storage_root: trie.hash,
+            account_proof,
+            storage: storage.collect(),
+        }
     }
 
     /// Accounts, slots and bytes.
     pub fn memory(&self) -> TrieMemory {
-        unimplemented!()
+        let (tree, tables) = (&self.tree, &self.tables);
+        let records = tables.storages.capacity() * size_of::<StorageTrie>();
+        // A hash map of codes holds each hash again with its id; a tree map takes about twice its entries.
+        let codes = tables.codes.capacity() * 80;
+        TrieMemory {
+            accounts: tables.accounts,
+            slots: tables.slots,
+            storage_tries: (tables.storages.len() - 1) as u64 - u64::from(tables.storage_free_count),
+            leaf_bytes: tree.leaves.region.len() as u64 * 64,
+            node_bytes: tree.nodes.region.len() as u64 * 8,
+            free_bytes: tree.nodes.free_words * 8 + u64::from(tree.leaves.free_count) * 64,
+            table_bytes: (records + codes + tables.wide.len() * 80) as u64,
+        }
     }
+}
 
-    /// Writes the trie as it was at the last [`Trie::root`] (`docs/formats.md`, section *Trie file*).
-    pub fn write_to(&self, w: &mut dyn Write) -> io::Result<()> {
-        let _ = w;
-        unimplemented!()
-    }
-
-    /// Takes a trie over from the bytes of a trie file, which are copied. Lengths, every reference and the root node's
-    /// hash are checked, so that whatever the bytes are, the answer is a trie that can be used or an error.
-    /// [`Trie::verify`] checks the rest.
-    pub fn open(cfg: TrieConfig, bytes: &[u8]) -> Result<Trie, TrieError> {
-        let _ = (cfg, bytes);
-        unimplemented!()
-    }
-
-    /// Rehashes every node from the leaves up and compares.
-    pub fn verify(&self) -> Result<(), TrieError> {
-        unimplemented!()
+impl std::fmt::Debug for Trie {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trie")
+            .field("root", &self.root_hash)
+            .field("memory", &self.memory())
+            .finish_non_exhaustive()
     }
 }
