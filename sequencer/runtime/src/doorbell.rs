@@ -39,14 +39,87 @@ impl Doorbell {
         fence(Ordering::SeqCst);
     }
 
-    /// Says that the lane is awake, and forgets old signals.
+    /// Says that the lane is awake.
     pub(crate) fn awake(&self) {
-        if !self.0.asleep.swap(false, Ordering::AcqRel) {
-            sys::eventfd_clear(&self.0.fd);
-        }
+        self.0.asleep.store(false, Ordering::Relaxed);
+    }
+
+    /// Forgets signals. Whoever rings may be held up between taking the flag and signalling, so a signal may be left over
+    /// from an earlier sleep: it is cleared when a sleep ends because of it, not when the flag says so.
+    pub(crate) fn clear(&self) {
+        sys::eventfd_clear(&self.0.fd);
+    }
+
+    /// Whether somebody rang since the sleep was announced.
+    #[cfg(test)]
+    pub(crate) fn was_rung(&self) -> bool {
+        !self.0.asleep.load(Ordering::Acquire)
     }
 
     pub(crate) fn fd(&self) -> RawFd {
         self.0.fd.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU64;
+    use std::time::{Duration, Instant};
+
+    fn readable(bell: &Doorbell, timeout: Duration) -> bool {
+        let mut fds = [sys::pollfd(bell.fd())];
+        sys::wait_readable(&mut fds, timeout);
+        fds[0].revents != 0
+    }
+
+    #[test]
+    fn an_awake_lane_costs_no_signal_and_a_sleeping_one_gets_one() {
+        let bell = Doorbell::new().expect("an eventfd");
+        bell.ring();
+        assert!(!readable(&bell, Duration::ZERO), "nobody sleeps");
+        bell.announce_sleep();
+        bell.ring();
+        bell.ring();
+        assert!(readable(&bell, Duration::ZERO));
+        bell.awake();
+        bell.clear();
+        assert!(!readable(&bell, Duration::ZERO), "signals do not pile up");
+    }
+
+    #[test]
+    fn no_wake_up_is_lost_between_two_threads() {
+        // Ping-pong over two bells: each side sleeps whenever the other has not answered yet. A lost wake-up shows as a
+        // sleep that only its timeout ends.
+        const ROUNDS: u64 = 20_000;
+        let bells = [Doorbell::new().expect("an eventfd"), Doorbell::new().expect("an eventfd")];
+        let ball = AtomicU64::new(0);
+        let play = |side: u64| {
+            let (mine, theirs) = (&bells[side as usize], &bells[1 - side as usize]);
+            let mut turn = side;
+            while turn < ROUNDS {
+                let start = Instant::now();
+                while ball.load(Ordering::Acquire) != turn {
+                    mine.announce_sleep();
+                    if ball.load(Ordering::Acquire) != turn {
+                        assert!(
+                            readable(mine, Duration::from_secs(10)),
+                            "side {side}: turn {turn} was not rung"
+                        );
+                        mine.clear();
+                    }
+                    mine.awake();
+                    assert!(start.elapsed() < Duration::from_secs(30), "side {side}: turn {turn} was lost");
+                }
+                ball.store(turn + 1, Ordering::Release);
+                theirs.ring();
+                turn += 2;
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| play(0));
+            scope.spawn(|| play(1));
+        });
+        assert_eq!(ball.load(Ordering::Acquire), ROUNDS);
     }
 }

@@ -32,6 +32,9 @@
 mod builder;
 mod clock;
 mod doorbell;
+mod gauge;
+mod guard;
+mod host;
 mod lane;
 mod placement;
 mod ring;
@@ -39,9 +42,12 @@ mod sys;
 mod topology;
 
 pub use builder::{BuildError, Builder, Running};
-pub use clock::now_ns;
+pub use clock::{Clock, HostClock, SimulatedClock, WallClock, now_ns};
 pub use doorbell::Doorbell;
+pub use gauge::LaneGauge;
+pub use guard::spawn_worker;
+pub use host::read_host;
 pub use lane::Stage;
 pub use placement::{Cores, place};
-pub use ring::{Consumer, Gauge, Producer, ring};
+pub use ring::{Consumer, Gauge, Producer, ring, ring_between};
 pub use topology::{AuthWorkers, Lane, Link, Policy, Topology, TopologyError, WhenFull};

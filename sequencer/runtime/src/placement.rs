@@ -11,9 +11,14 @@ pub struct Cores {
     pub isolated: Vec<usize>,
 }
 
-/// Chooses a profile by the number of cores (below 4 `duo`, below 16 `quad`, else `sixteen`) and pins each lane to a core
-/// of its own where there are enough: isolated cores first, and they poll for ever; the first ordinary core is left to
-/// the operating system. On fewer cores than lanes nothing is pinned: the scheduler does better than a guess.
+/// Fewest cores on which recovery workers are pinned. Below, lanes, workers, JSON-RPC and the kernel share so few cores
+/// that the scheduler fills the gaps better than a fixed layout.
+const PINNED_WORKERS_CORES_MIN: usize = 8;
+
+/// Chooses a profile by the number of cores (below 4 `duo`, below 16 `quad`, else `sixteen`) and pins each lane that does
+/// not float to a core of its own where there are enough: isolated cores first, and they poll for ever; the ordinary core
+/// with the lowest number is left to the operating system. Recovery workers get the other cores. On fewer than 4 cores
+/// nothing is pinned.
 pub fn place(cores: &Cores) -> Result<Topology, TopologyError> {
     let name = match cores.physical.len() {
         0..4 => "duo",
@@ -21,12 +26,14 @@ pub fn place(cores: &Cores) -> Result<Topology, TopologyError> {
         _ => "sixteen",
     };
     let mut topology = Topology::profile(name)?;
-    let is_isolated = |core: &&usize| cores.isolated.contains(core);
-    let mut order: Vec<usize> = cores.physical.iter().filter(is_isolated).copied().collect();
-    let ordinary = cores.physical.iter().filter(|core| !is_isolated(core)).copied();
-    // The first ordinary core keeps house: interrupts, shells, the console.
-    order.extend(ordinary.skip(usize::from(cores.physical.len() > topology.lanes.len())));
-    if order.len() < topology.lanes.len() {
+    let is_isolated = |core: &usize| cores.isolated.contains(core);
+    let mut order: Vec<usize> = cores.physical.iter().filter(|core| is_isolated(core)).copied().collect();
+    let ordinary: Vec<usize> = cores.physical.iter().filter(|core| !is_isolated(core)).copied().collect();
+    // One ordinary core keeps house: interrupts, shells, the console. Most interrupts go to the lowest number.
+    let house = ordinary.iter().copied().min();
+    order.extend(ordinary.iter().copied().filter(|core| Some(*core) != house));
+    let fixed = topology.lanes.iter().filter(|lane| !lane.float).count();
+    if name == "duo" || order.len() < fixed {
         for lane in &mut topology.lanes {
             lane.core = None;
             lane.policy = Policy::Shared;
@@ -37,13 +44,18 @@ pub fn place(cores: &Cores) -> Result<Topology, TopologyError> {
     }
     let mut free = order.into_iter();
     for lane in &mut topology.lanes {
-        lane.core = free.next();
-        let isolated = lane.core.is_some_and(|core| cores.isolated.contains(&core));
+        lane.core = if lane.float { None } else { free.next() };
+        let isolated = lane.core.is_some_and(|core| is_isolated(&core));
         lane.policy = if isolated { Policy::Busy } else { Policy::Shared };
     }
     let rest: Vec<usize> = free.collect();
-    topology.auth.workers = rest.len().max(1);
-    topology.auth.cores = rest;
+    if cores.physical.len() < PINNED_WORKERS_CORES_MIN {
+        topology.auth.workers = (cores.physical.len() - fixed).max(1);
+        topology.auth.cores.clear();
+    } else {
+        topology.auth.workers = rest.len().max(1);
+        topology.auth.cores = rest;
+    }
     topology.check()?;
     Ok(topology)
 }
@@ -77,6 +89,16 @@ mod tests {
                 assert!(!used.contains(&0), "core 0 keeps house on {cores} cores");
             }
         }
+    }
+
+    #[test]
+    fn four_cores_leave_two_for_recovery() {
+        let topology = place(&machine(4, 0..0)).expect("fits");
+        let pinned: Vec<_> = topology.lanes.iter().filter_map(|lane| lane.core).collect();
+        assert_eq!((pinned, topology.auth.workers), (vec![1, 2], 2));
+        assert!(topology.auth.cores.is_empty());
+        let topology = place(&machine(8, 0..0)).expect("fits");
+        assert_eq!(topology.auth.cores, [3, 4, 5, 6, 7]);
     }
 
     #[test]

@@ -57,3 +57,12 @@ pub(crate) fn set_thread_nice(nice: i32) {
         libc::setpriority(libc::PRIO_PROCESS, tid as libc::id_t, nice);
     }
 }
+
+/// Lets the kernel end the calling thread's timed sleeps at most this late.
+pub(crate) fn set_timer_slack(slack: Duration) {
+    let ns = libc::c_ulong::try_from(slack.as_nanos()).unwrap_or(libc::c_ulong::MAX);
+    // SAFETY: PR_SET_TIMERSLACK takes one integer and no pointers. It can only fail on kernels without it, harmlessly.
+    unsafe {
+        libc::prctl(libc::PR_SET_TIMERSLACK, ns);
+    }
+}

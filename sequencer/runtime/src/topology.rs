@@ -34,9 +34,12 @@ pub struct Lane {
     pub name: String,
     /// Stages that it polls, in this order.
     pub stages: Vec<String>,
-    /// Core to pin to; absent: the operating system chooses.
+    /// Core to pin to; absent: the operating system chooses (or `auto` does).
     #[serde(default)]
     pub core: Option<usize>,
+    /// `auto` never pins this lane: background work that runs where there is room.
+    #[serde(default)]
+    pub float: bool,
     /// How it waits.
     pub policy: Policy,
     /// Microseconds without work before a shared lane sleeps.
@@ -171,13 +174,24 @@ impl Topology {
             if !(0..=19).contains(&lane.nice) {
                 return fail(format!("lane {:?} has nice {}; use 0 to 19", lane.name, lane.nice));
             }
+            if lane.float && lane.core.is_some() {
+                return fail(format!("lane {:?} floats and has a core; remove one of the two", lane.name));
+            }
             let rest = &self.lanes[i + 1..];
             if rest.iter().any(|other| other.name == lane.name) {
                 return fail(format!("two lanes are called {:?}", lane.name));
             }
-            let shares_core = lane.core.is_some() && rest.iter().any(|other| other.core == lane.core);
-            if shares_core && lane.policy == Policy::Busy {
-                return fail(format!("lane {:?} polls for ever on a core that another lane uses", lane.name));
+            // Either of the two starves the other.
+            let busy = |other: &Lane| other.policy == Policy::Busy || lane.policy == Policy::Busy;
+            if lane.core.is_some() && rest.iter().any(|other| other.core == lane.core && busy(other)) {
+                let name = &lane.name;
+                return fail(format!(
+                    "lane {name:?} shares its core with another lane, and one of them polls for ever"
+                ));
+            }
+            let worker = lane.core.is_some_and(|core| self.auth.cores.contains(&core));
+            if worker && lane.policy == Policy::Busy {
+                return fail(format!("lane {:?} polls for ever on the core of a recovery worker", lane.name));
             }
         }
         for (i, link) in self.links.iter().enumerate() {
@@ -269,6 +283,23 @@ mod tests {
             t.lanes[1].core = Some(1);
         };
         refuses(&busy_on_a_shared_core, "another lane");
+        let busy_second = |t: &mut Topology| {
+            t.lanes[1].policy = Policy::Busy;
+            t.lanes[0].core = Some(1);
+            t.lanes[1].core = Some(1);
+        };
+        refuses(&busy_second, "another lane");
+        let busy_on_a_workers_core = |t: &mut Topology| {
+            t.lanes[0].policy = Policy::Busy;
+            t.lanes[0].core = Some(1);
+            t.auth.cores = vec![0, 1];
+        };
+        refuses(&busy_on_a_workers_core, "recovery worker");
+        let floats_and_is_pinned = |t: &mut Topology| {
+            t.lanes[0].float = true;
+            t.lanes[0].core = Some(1);
+        };
+        refuses(&floats_and_is_pinned, "floats");
     }
 
     #[test]
