@@ -1,6 +1,6 @@
 //! The door of every sender-recovery engine: what goes in, what comes out, and who is told.
 
-use alloy_primitives::{Address, B256, U256};
+use alloy_primitives::{Address, B256, U256, uint};
 use std::sync::Arc;
 
 /// Called by an engine when a [`RecoverEngine::poll`] would bring something and the consumer has not been told yet. It
@@ -22,6 +22,32 @@ pub struct RecoverRequest {
     pub parity: u8,
     /// Whom the client claims to be. It may make an engine faster; it never changes an answer.
     pub hint: Option<Address>,
+}
+
+/// Order of the group, n (SEC 2, section 2.4.1).
+pub(crate) const ORDER: U256 = uint!(0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141_U256);
+/// Largest s that EIP-2 allows: (n − 1) / 2.
+const HALF_ORDER: U256 = uint!(0x7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0_U256);
+
+impl RecoverRequest {
+    /// Checks the ranges of parity, r and s. Costs nothing beside a recovery, so callers may ask before they submit;
+    /// every engine gives the same answer for what fails here.
+    ///
+    /// # Errors
+    /// Every [`RecoverError`] but [`RecoverError::NoKey`].
+    pub fn check_ranges(&self) -> Result<(), RecoverError> {
+        if self.parity > 1 {
+            Err(RecoverError::Parity)
+        } else if self.r.is_zero() || self.r >= ORDER {
+            Err(RecoverError::R)
+        } else if self.s.is_zero() || self.s >= ORDER {
+            Err(RecoverError::S)
+        } else if self.s > HALF_ORDER {
+            Err(RecoverError::HighS)
+        } else {
+            Ok(())
+        }
+    }
 }
 
 /// What an engine found.

@@ -7,6 +7,7 @@
 //!
 //! A panic in a worker ends the process: an engine that silently lost a thread would answer late or never.
 
+use crate::engine::ORDER;
 use crate::keccak;
 use crate::{Caps, Full, RecoverAnswer, RecoverEngine, RecoverError, RecoverRequest, Refusal, Trust, Waker};
 use alloy_primitives::{Address, B256, U256, address, b256, uint};
@@ -19,11 +20,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 const NAME: &str = "scalar";
-
-/// Order of the group, n (SEC 2, section 2.4.1).
-const ORDER: U256 = uint!(0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141_U256);
-/// Largest s that EIP-2 allows: (n − 1) / 2.
-const HALF_ORDER: U256 = uint!(0x7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0_U256);
 
 /// Signatures that a worker takes at most at a time: 8 × 40 µs is what a chunk may delay its first answer, and eight
 /// public keys fill the widest Keccak.
@@ -359,18 +355,7 @@ fn recover_chunk(requests: &[RecoverRequest], out: &mut Vec<RecoverAnswer>) {
 
 /// The public key, x ‖ y, of the signer.
 fn public_key(request: &RecoverRequest) -> Result<[u8; 64], RecoverError> {
-    if request.parity > 1 {
-        return Err(RecoverError::Parity);
-    }
-    if request.r.is_zero() || request.r >= ORDER {
-        return Err(RecoverError::R);
-    }
-    if request.s.is_zero() || request.s >= ORDER {
-        return Err(RecoverError::S);
-    }
-    if request.s > HALF_ORDER {
-        return Err(RecoverError::HighS);
-    }
+    request.check_ranges()?;
     let mut compact = [0u8; 64];
     compact[..32].copy_from_slice(&request.r.to_be_bytes::<32>());
     compact[32..].copy_from_slice(&request.s.to_be_bytes::<32>());

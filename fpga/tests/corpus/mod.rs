@@ -14,11 +14,14 @@ fn workspace() -> PathBuf {
 
 /// The folder with the contents of `NAME.tar.xz`, or `None`, after saying why, where the corpus is missing.
 pub(crate) fn unpacked(name: &str) -> Option<PathBuf> {
-    let corpus =
-        std::env::var_os("IRONLANE_CORPUS").map_or_else(|| workspace().join("../shared/corpus"), PathBuf::from);
+    let corpus = std::env::var_os("IRONLANE_CORPUS")
+        .map_or_else(|| workspace().join("../shared/corpus"), PathBuf::from);
     let archive = corpus.join(format!("{name}.tar.xz"));
     if !archive.exists() {
-        eprintln!("skipped: {} is missing; set IRONLANE_CORPUS to the folder that holds it", archive.display());
+        eprintln!(
+            "skipped: {} is missing; set IRONLANE_CORPUS to the folder that holds it",
+            archive.display()
+        );
         return None;
     }
     let home = workspace().join("target/corpus");

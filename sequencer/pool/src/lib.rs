@@ -18,11 +18,17 @@
 //! **A fee cap below the base fee** is no reason to refuse (as in geth): the transaction is queued and handed out when
 //! the base fee has fallen. It is dropped when it has waited for [`Limits::queued_lifetime_s`].
 
+mod admission;
+mod checks;
 mod config;
 mod decode;
 mod door;
+mod hash;
+mod memory;
+mod pool;
 mod rlp;
 
+pub use admission::{Admission, UntrustedEngine};
 pub use config::{Limits, PoolConfig, Rules, TX_BYTES_MAX, TX_OVERHEAD_BYTES};
 pub use door::{
     Accepted, AccountSource, AdmissionOutput, CodeKind, Feedback, Metrics, Pending, Place, PoolAccount,
