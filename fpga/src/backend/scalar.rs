@@ -28,6 +28,9 @@ const CHUNK_MAX: usize = 8;
 const QUEUED_PER_WAKE: usize = 2;
 const _: () = assert!(QUEUED_PER_WAKE <= CHUNK_MAX, "a chunk must be worth a wake-up");
 
+/// Bits of the operating system's set of CPUs; core_affinity panics above.
+const CPUS_MAX: usize = 1_024;
+
 /// How long the self-test may take.
 const SELF_TEST_S_MAX: u64 = 10;
 
@@ -129,8 +132,9 @@ impl Scalar {
                 .name(format!("recover-{index}"))
                 .spawn(move || {
                     let guard = AbortOnPanic;
-                    let pinned =
-                        cpu.is_none_or(|id| core_affinity::set_for_current(core_affinity::CoreId { id }));
+                    let pinned = cpu.is_none_or(|id| {
+                        id < CPUS_MAX && core_affinity::set_for_current(core_affinity::CoreId { id })
+                    });
                     let _ = report.send(if pinned { Ok(()) } else { Err(cpu) });
                     drop(report);
                     if pinned {
