@@ -68,6 +68,18 @@ fn home(hash: u32, homes: u32) -> usize {
     ((u64::from(hash) * u64::from(homes)) >> 32) as usize
 }
 
+/// Which entries of a bucket have this hash, a bit each. Without branches: where a key stands cannot be predicted.
+#[inline(always)]
+fn matching(line: &[AtomicU64; BUCKET_ENTRIES], hash: u32) -> u32 {
+    let mut matches = 0;
+    for (i, cell) in line.iter().enumerate() {
+        let e = cell.load(Relaxed);
+        // A free entry is zero, which is no entry of hash 0 either: numbers are stored plus one.
+        matches |= u32::from((e >> 32) as u32 == hash && e != 0) << i;
+    }
+    matches
+}
+
 fn entry(hash: u32, number: u32) -> u64 {
     u64::from(hash) << 32 | (u64::from(number) + 1)
 }
@@ -96,7 +108,7 @@ impl Index {
     pub(crate) fn find(&self, hash: u32, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
         loop {
             let (area, bucket, generation) = self.locate(hash);
-            let found = self.probe(area, bucket, |e| (e >> 32) as u32 == hash && is(e as u32 - 1));
+            let found = self.probe(area, bucket, hash, &mut is);
             if found.is_some() {
                 return found;
             }
@@ -114,11 +126,14 @@ impl Index {
         self.areas[area].prefetch(bucket);
     }
 
-    /// The first number under this hash, unchecked; good for prefetching its record.
-    #[inline]
+    /// The first number under this hash in its home bucket, unchecked: good for prefetching its record, and right nearly
+    /// always.
+    #[inline(always)]
     pub(crate) fn guess(&self, hash: u32) -> Option<u32> {
         let (area, bucket, _) = self.locate(hash);
-        self.probe(area, bucket, |e| (e >> 32) as u32 == hash)
+        let line = &self.areas[area].get(bucket).0;
+        let matches = matching(line, hash);
+        (matches != 0).then(|| (line[matches.trailing_zeros() as usize].load(Relaxed) as u32).wrapping_sub(1))
     }
 
     /// Area, home bucket and generation for a hash.
@@ -136,17 +151,23 @@ impl Index {
     }
 
     #[inline(always)]
-    fn probe(&self, area: usize, bucket: usize, mut is: impl FnMut(u64) -> bool) -> Option<u32> {
+    fn probe(&self, area: usize, bucket: usize, hash: u32, is: &mut impl FnMut(u32) -> bool) -> Option<u32> {
         let area = &self.areas[area];
         for b in bucket..area.capacity() {
-            for cell in &area.get(b).0 {
-                let e = cell.load(Acquire);
-                if e == 0 {
-                    return None;
+            let line = &area.get(b).0;
+            let mut matches = matching(line, hash);
+            // What an entry names was written before the entry: see its record too.
+            fence(Acquire);
+            while matches != 0 {
+                let number = line[matches.trailing_zeros() as usize].load(Relaxed) as u32;
+                // Zero: an old area, cleared between the two loads. The generation then tells.
+                if number != 0 && is(number - 1) {
+                    return Some(number - 1);
                 }
-                if is(e) {
-                    return Some(e as u32 - 1);
-                }
+                matches &= matches - 1;
+            }
+            if line[BUCKET_ENTRIES - 1].load(Acquire) == 0 {
+                return None;
             }
         }
         None

@@ -24,6 +24,14 @@ const MAX_STORAGES: usize = 1 << 30;
 /// Keys looked up together: enough to hide memory latency, few enough for the line fill buffers and the first-level cache.
 pub(crate) const BATCH: usize = 32;
 
+/// Hash of an address, and the number under which its record probably is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Hint {
+    pub(crate) hash: u32,
+    /// `u32::MAX`: nowhere.
+    guess: u32,
+}
+
 /// The tables.
 #[derive(Debug)]
 pub(crate) struct Tables {
@@ -137,27 +145,41 @@ impl Tables {
         mut each: impl FnMut(usize, Option<usize>) -> Result<(), E>,
     ) -> Result<(), E> {
         for (chunk_number, chunk) in addresses.chunks(BATCH).enumerate() {
-            let mut hashes = [0u32; BATCH];
-            self.prefetch_accounts(chunk, &mut hashes);
+            let hints = self.prefetch_accounts(chunk.iter());
             for (i, address) in chunk.iter().enumerate() {
-                each(chunk_number * BATCH + i, self.find_account(hashes[i], address))?;
+                each(chunk_number * BATCH + i, self.find_account_by(hints[i], address))?;
             }
         }
         Ok(())
     }
 
-    /// Fetches the index lines, then the records, of at most [`BATCH`] accounts, and leaves their hashes in `hashes`.
+    /// Fetches the index lines, then the records, of at most [`BATCH`] accounts, and says where they probably are.
     #[inline]
-    pub(crate) fn prefetch_accounts(&self, addresses: &[Address], hashes: &mut [u32; BATCH]) {
-        for (hash, address) in hashes.iter_mut().zip(addresses) {
-            *hash = self.key.address(address);
-            self.account_index.prefetch(*hash);
+    pub(crate) fn prefetch_accounts<'a>(
+        &self,
+        addresses: impl Iterator<Item = &'a Address>,
+    ) -> [Hint; BATCH] {
+        let mut hints = [Hint::default(); BATCH];
+        let mut len = 0;
+        for (hint, address) in hints.iter_mut().zip(addresses) {
+            hint.hash = self.key.address(address);
+            self.account_index.prefetch(hint.hash);
+            len += 1;
         }
-        for hash in &hashes[..addresses.len().min(BATCH)] {
-            if let Some(number) = self.account_index.guess(*hash) {
-                self.accounts.prefetch(number as usize);
-            }
+        for hint in &mut hints[..len] {
+            hint.guess = self.account_index.guess(hint.hash).unwrap_or(u32::MAX);
+            self.accounts.prefetch(hint.guess as usize);
         }
+        hints
+    }
+
+    /// As [`Self::find_account`], the guess first.
+    #[inline]
+    pub(crate) fn find_account_by(&self, hint: Hint, address: &Address) -> Option<usize> {
+        if hint.guess != u32::MAX && self.accounts.get(hint.guess as usize).is(address) {
+            return Some(hint.guess as usize);
+        }
+        self.find_account(hint.hash, address)
     }
 
     /// The public form of an account.

@@ -184,7 +184,7 @@ impl UndoLog {
             return link;
         }
         let position = writer.head;
-        if position % CHUNK_ENTRIES == 0 {
+        if position.is_multiple_of(CHUNK_ENTRIES) {
             self.open_chunk(writer, version);
         }
         let cell = self.cell(position);

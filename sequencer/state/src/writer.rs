@@ -4,7 +4,7 @@ use crate::{
     State, StateError,
     index::IndexFull,
     record::Account,
-    tables::{BATCH, Tables, WriterParts, encode_account, encode_slot, hash_to_words},
+    tables::{BATCH, Hint, Tables, WriterParts, encode_account, encode_slot, hash_to_words},
     undo::NOTHING_SEALED,
 };
 use alloy_primitives::{Address, B256, Bytes, U256};
@@ -68,23 +68,20 @@ impl StateWriter {
     /// Fetches these accounts' index lines and records into the cache.
     pub fn prefetch(&self, addresses: &[Address]) {
         for chunk in addresses.chunks(BATCH) {
-            self.tables.prefetch_accounts(chunk, &mut [0; BATCH]);
+            self.tables.prefetch_accounts(chunk.iter());
         }
     }
 
     /// Applies changes to the unsealed version. An error leaves them applied in part: stop.
     pub fn apply(&mut self, delta: &StateDelta) -> Result<(), StateError> {
+        let mut apply = Apply { t: &self.tables, parts: &mut self.parts };
         for (hash, code) in &delta.codes {
-            self.put_code(hash, code)?;
+            apply.code(hash, code)?;
         }
         for chunk in delta.accounts.chunks(BATCH) {
-            if chunk.len() > 2 {
-                let mut addresses = [Address::ZERO; BATCH];
-                addresses.iter_mut().zip(chunk).for_each(|(to, from)| *to = from.address);
-                self.tables.prefetch_accounts(&addresses[..chunk.len()], &mut [0; BATCH]);
-            }
-            for account in chunk {
-                self.apply_account(account)?;
+            let hints = apply.t.prefetch_accounts(chunk.iter().map(|account| &account.address));
+            for (account, hint) in chunk.iter().zip(hints) {
+                apply.account(hint, account)?;
             }
         }
         Ok(())
@@ -114,12 +111,18 @@ impl StateWriter {
     pub fn state(&self) -> State {
         State { tables: self.tables.clone() }
     }
+}
 
-    fn apply_account(&mut self, delta: &AccountDelta) -> Result<(), StateError> {
-        let tables = self.tables.clone();
-        let t = &*tables;
-        let hash = t.key.address(&delta.address);
-        let found = t.find_account(hash, &delta.address);
+/// The writer at work: the tables and its own parts of them, borrowed apart.
+struct Apply<'a> {
+    t: &'a Tables,
+    parts: &'a mut WriterParts,
+}
+
+impl Apply<'_> {
+    fn account(&mut self, hint: Hint, delta: &AccountDelta) -> Result<(), StateError> {
+        let t = self.t;
+        let found = t.find_account_by(hint, &delta.address);
         let Some(info) = &delta.info else {
             if let Some(number) = found {
                 self.write_account(number, &Account::default());
@@ -129,7 +132,7 @@ impl StateWriter {
         let code = self.code_number(&info.code_hash)?;
         let number = match found {
             Some(number) => number,
-            None => self.create_account(hash, &delta.address)?,
+            None => self.create_account(hint.hash, &delta.address)?,
         };
         let current = t.accounts.get(number).load(&t.wide).0;
         let mut storage = if current.exists && !delta.storage_wiped { current.storage } else { 0 };
@@ -156,7 +159,7 @@ impl StateWriter {
     }
 
     fn create_account(&mut self, hash: u32, address: &Address) -> Result<usize, StateError> {
-        let t = &*self.tables;
+        let t = self.t;
         let number = t.account_count.load(Relaxed);
         let full = StateError::Full { what: "accounts", limit: t.max_accounts };
         if number >= t.max_accounts {
@@ -173,7 +176,7 @@ impl StateWriter {
     }
 
     fn write_account(&mut self, number: usize, new: &Account) {
-        let t = &*self.tables;
+        let t = self.t;
         let record = t.accounts.get(number);
         let (old, link) = record.load(&t.wide);
         if old == *new {
@@ -194,7 +197,7 @@ impl StateWriter {
     }
 
     fn new_storage(&mut self, account: usize) -> Result<u32, StateError> {
-        let t = &*self.tables;
+        let t = self.t;
         let id = t.next_storage.load(Relaxed);
         let Some(owner) = t.owners.try_get(id) else {
             return Err(StateError::Full { what: "storage ids", limit: t.owners.capacity() as u64 });
@@ -205,7 +208,7 @@ impl StateWriter {
     }
 
     fn write_slot(&mut self, storage: u32, key: &U256, value: &U256) -> Result<(), StateError> {
-        let t = &*self.tables;
+        let t = self.t;
         let hash = t.key.slot(storage, key);
         let number = match t.find_slot(hash, storage, key) {
             Some(number) => number,
@@ -242,7 +245,7 @@ impl StateWriter {
             return Ok(0);
         }
         let words = hash_to_words(hash);
-        let t = &*self.tables;
+        let t = self.t;
         if let Some(number) = t.find_code(&words) {
             return Ok(number as u32 + 1);
         }
@@ -257,12 +260,12 @@ impl StateWriter {
         Ok(number as u32 + 1)
     }
 
-    fn put_code(&mut self, hash: &B256, code: &Bytes) -> Result<(), StateError> {
+    fn code(&mut self, hash: &B256, code: &Bytes) -> Result<(), StateError> {
         let number = self.code_number(hash)?;
         if number == 0 {
             return Ok(());
         }
-        let t = &*self.tables;
+        let t = self.t;
         let record = t.codes.get(number as usize - 1);
         if record.location().is_none() {
             let Some(at) = t.code_bytes.push(code) else {

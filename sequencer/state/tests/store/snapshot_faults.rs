@@ -301,7 +301,7 @@ fn forged_contents_with_right_checksums_are_refused() {
         f[at + 4..at + 8].copy_from_slice(&[0xff; 4]);
     });
     refused("state-head.rkyv", "empty", &|f| f.clear());
-    for bit in 0..64 * 8 {
+    for bit in (0..64 * 8).step_by(11) {
         // Whatever a flipped head says, opening ends with an error or with a store that can be read.
         let _ = forged(&two, "state-head.rkyv", |f| {
             let at = f.len().checked_sub(1 + bit / 8).expect("64 bytes at least");
