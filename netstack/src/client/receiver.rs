@@ -3,7 +3,7 @@
 use super::{ClientError, is_timeout};
 use crate::wire::{Ack, Frame, GoawayReason, PAYLOAD_BYTES_MAX, Promise, Repr, Welcome, WireError};
 use std::io::{ErrorKind, Read};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -76,6 +76,11 @@ impl Receiver {
         self.stream
             .set_read_timeout(timeout)
             .map_err(|source| ClientError::Io { what: "setting a timeout", source })
+    }
+
+    /// Ends the connection, for a sender that waits in a write too.
+    pub fn close(self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
     }
 
     /// Waits for answers and appends the acknowledgements among all that one read brings; at least one frame has come
