@@ -1,0 +1,140 @@
+//! `cargo xtask setup`: Debian packages for the optional features.
+
+use crate::packages::{SYSTEM_FEATURES, is_installed};
+use crate::process;
+use crate::report::Outcome;
+use clap::Args;
+use std::io::{IsTerminal, Write};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+const APT_LIMIT: Duration = Duration::from_secs(600);
+
+/// Options of `setup`.
+#[derive(Args)]
+pub(crate) struct SetupArgs {
+    /// Ask nothing (also with CI=true in the environment).
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// Whether nobody is to be asked.
+pub(crate) fn is_ci() -> bool {
+    std::env::var("CI").is_ok_and(|value| value == "true" || value == "1")
+}
+
+pub(crate) fn setup(args: &SetupArgs) -> anyhow::Result<ExitCode> {
+    for entry in SYSTEM_FEATURES {
+        eprintln!("feature {}: {}", entry.feature, entry.purpose);
+        for package in entry.packages {
+            let state = if is_installed(package) { "installed" } else { "missing" };
+            eprintln!("  {package}: {state}");
+        }
+    }
+    let missing = missing_packages();
+    if missing.is_empty() {
+        eprintln!("nothing to install");
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !args.yes && !is_ci() && !asked(&missing) {
+        eprintln!(
+            "nothing was installed; the features above stay off. Run `cargo xtask setup --yes` to install"
+        );
+        return Ok(ExitCode::FAILURE);
+    }
+    match install(&missing) {
+        Ok(()) => {
+            eprintln!("installed: {}", missing.join(" "));
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(why) => {
+            eprintln!("could not install {}: {why}", missing.join(" "));
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// The set-up as a step of `test`: it installs as root, or through sudo where nobody needs to be asked.
+pub(crate) fn step(yes: bool) -> Outcome {
+    let missing = missing_packages();
+    if missing.is_empty() {
+        return Outcome::passed("all packages are there");
+    }
+    if !is_root() && !yes && !is_ci() {
+        let list = missing.join(" ");
+        return Outcome::skipped(format!(
+            "not root and not asked to: `cargo xtask setup` would install {list}"
+        ));
+    }
+    match install(&missing) {
+        Ok(()) => Outcome::passed(format!("installed {}", missing.join(" "))),
+        Err(why) => Outcome::skipped(format!("{} could not be installed: {why}", missing.join(" "))),
+    }
+}
+
+fn missing_packages() -> Vec<&'static str> {
+    let mut missing: Vec<_> = SYSTEM_FEATURES
+        .iter()
+        .flat_map(|entry| entry.packages)
+        .copied()
+        .filter(|p| !is_installed(p))
+        .collect();
+    missing.sort_unstable();
+    missing.dedup();
+    missing
+}
+
+fn asked(missing: &[&str]) -> bool {
+    if !std::io::stdin().is_terminal() {
+        return false;
+    }
+    eprint!("install {} with apt-get? [y/N] ", missing.join(" "));
+    let mut answer = String::new();
+    let read = std::io::stderr().flush().and_then(|()| std::io::stdin().read_line(&mut answer));
+    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+fn install(packages: &[&str]) -> Result<(), String> {
+    if Command::new("apt-get").arg("--version").output().is_err() {
+        return Err(
+            "this is no Debian system (there is no apt-get); install their equivalents by hand".into()
+        );
+    }
+    let interactive = std::io::stdin().is_terminal() && !is_ci();
+    let apt = |args: &[&str]| {
+        let mut command = match (is_root(), interactive) {
+            (true, _) => Command::new("apt-get"),
+            (false, true) => Command::new("sudo"),
+            (false, false) => {
+                let mut sudo = Command::new("sudo");
+                sudo.arg("-n");
+                sudo
+            }
+        };
+        if !is_root() {
+            command.args(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+        }
+        command.env("DEBIAN_FRONTEND", "noninteractive").args(args);
+        match process::run(&mut command, APT_LIMIT, true) {
+            Ok(finished) if finished.success => Ok(()),
+            Ok(finished) => {
+                let said =
+                    finished.lines.iter().rev().find(|line| line.starts_with("E:") || line.contains("sudo:"));
+                Err(said.cloned().unwrap_or(finished.reason))
+            }
+            Err(error) => Err(format!("{error:#} (root or sudo is needed)")),
+        }
+    };
+    // An old package list is no reason to stop: what is wanted may be in it.
+    let updated = apt(&["update", "-q"]);
+    let mut args = vec!["install", "-y", "-q", "--no-install-recommends"];
+    args.extend(packages);
+    apt(&args).map_err(|why| match updated {
+        Ok(()) => why,
+        Err(update) => format!("{why}; before that, `apt-get update` said: {update}"),
+    })
+}
