@@ -27,6 +27,8 @@ mod import;
 mod ommers;
 mod oracle;
 mod recover;
+pub mod simulate;
+mod simulate_evm;
 mod spec;
 mod store;
 mod system;

@@ -92,7 +92,7 @@ pub(crate) fn run(shared: &Arc<Shared>) {
         let (closing, flushes) = {
             let mut state = signals.state.lock();
             let due = |state: &State| state.closing || state.flushes_wanted > state.flushes_done;
-            if !(state.work && retry_at.is_none()) && !due(&state) {
+            if !due(&state) && (!state.work || retry_at.is_some()) {
                 let dirty =
                     shared.archive.as_ref().is_some_and(|archive| archive.written() != archive.synced());
                 match retry_at.or(dirty.then(|| last_sync + sync_interval)) {
