@@ -5,7 +5,7 @@
 //! in the background; where everything must be deterministic it is done inline.
 
 use crate::buffer::AlignedBuf;
-use crate::disk::{Folder, is_no_space};
+use crate::disk::{Folder, Waker, is_no_space};
 use crate::format::{BLOCK, segment_name};
 use std::io;
 use std::sync::Arc;
@@ -138,13 +138,13 @@ struct Shared {
 }
 
 impl Workshop {
-    pub(crate) fn background(maker: Maker) -> io::Result<Self> {
+    pub(crate) fn background(maker: Maker, waker: Waker) -> io::Result<Self> {
         let (requests, inbox) = channel();
         let (outbox, answers) = sync_channel(16);
         let shared = Arc::new(Shared::default());
         let thread = std::thread::Builder::new().name("journal-make".into()).spawn({
             let shared = shared.clone();
-            move || run(maker, &inbox, &outbox, &shared)
+            move || run(maker, &inbox, &outbox, &shared, &waker)
         })?;
         Ok(Self::Thread(Background { requests: Some(requests), answers, shared, thread: Some(thread) }))
     }
@@ -192,6 +192,7 @@ fn run(
     requests: &Receiver<Request>,
     answers: &SyncSender<Result<Spare, String>>,
     shared: &Shared,
+    waker: &Waker,
 ) {
     let mut wanted: Vec<u64> = Vec::new();
     loop {
@@ -222,12 +223,14 @@ fn run(
                         if answers.send(Ok(spare)).is_err() {
                             return;
                         }
+                        waker.wake();
                     }
                     Err(_) if shared.stop.load(Ordering::Relaxed) => return,
                     Err(error) => {
                         if let Err(TrySendError::Disconnected(_)) = answers.try_send(Err(reason(&error))) {
                             return;
                         }
+                        waker.wake();
                         std::thread::park_timeout(RETRY);
                     }
                 }

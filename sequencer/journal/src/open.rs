@@ -194,7 +194,8 @@ fn open_locked(
         attached.push((spare, file));
     }
     let workshop = if disk.background {
-        Workshop::background(maker).map_err(io_error("start", "the thread that makes segments"))?
+        Workshop::background(maker, device.waker())
+            .map_err(io_error("start", "the thread that makes segments"))?
     } else {
         Workshop::Inline(Box::new(maker))
     };
@@ -247,15 +248,7 @@ fn begin(
     from: Lsn,
     salt: [u8; 16],
 ) -> Result<End, JournalError> {
-    let proven = slot.map_or(0, |s| s.durable);
-    if let Some(blank) = survey.written_blank(folder)? {
-        let at = RecordPos { lsn: 1, segment: blank.index, offset: 0 };
-        let what = "records are there, but no segment has a readable header".to_owned();
-        return Err(JournalError::Damaged { at, what, proven: proven.max(1) });
-    }
-    if proven > 0 {
-        return Err(JournalError::BehindSlot { tip: 0, proven });
-    }
+    survey.check_unused(folder, slot.map_or(0, |s| s.durable))?;
     if from > 1 {
         return Err(JournalError::Ahead { from, tip: 0 });
     }
@@ -280,7 +273,7 @@ fn replay(
     from: Lsn,
     on_record: &mut OnRecord<'_>,
 ) -> Result<End, JournalError> {
-    let mut scanner = Scanner::new(survey, from, slot.map_or(0, |s| s.durable))?;
+    let mut scanner = Scanner::new(folder, survey, from, slot.map_or(0, |s| s.durable))?;
     let mut kept: VecDeque<Kept> = VecDeque::new();
     let mut replayed = 0;
     while let Some(found) = scanner.step(folder)? {

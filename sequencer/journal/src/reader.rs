@@ -42,13 +42,12 @@ impl Reader {
         let survey = Survey::take(&*folder, identity.as_ref())?;
         let from = from.max(1);
         let durable = slot.map_or(0, |s| s.durable);
-        let scanner = match survey.segments.is_empty() {
-            true => None,
-            false => Some(Scanner::new(&survey, from, durable)?),
+        let scanner = if survey.segments.is_empty() {
+            survey.check_unused(&*folder, durable)?;
+            None
+        } else {
+            Some(Scanner::new(&*folder, &survey, from, durable)?)
         };
-        if scanner.is_none() && durable > 0 {
-            return Err(JournalError::BehindSlot { tip: 0, proven: durable });
-        }
         Ok(Self { folder, scanner, from, slot, ended: false })
     }
 

@@ -84,10 +84,15 @@ pub(crate) struct Scanner {
 
 impl Scanner {
     /// Begins at the newest segment whose base is at most `from`. The survey must have segments.
-    pub(crate) fn new(survey: &Survey, from: Lsn, slot_durable: Lsn) -> Result<Self, JournalError> {
-        let first = survey.segments.first().map_or(1, |s| s.header.base);
-        let start = survey.segments.iter().rposition(|s| s.header.base <= from);
-        let start = start.ok_or(JournalError::Gone { from, first })?;
+    pub(crate) fn new(
+        folder: &dyn Folder,
+        survey: &Survey,
+        from: Lsn,
+        slot_durable: Lsn,
+    ) -> Result<Self, JournalError> {
+        let Some(start) = survey.segments.iter().rposition(|s| s.header.base <= from) else {
+            return Err(survey.missing_start(folder, from));
+        };
         let segment = &survey.segments[start];
         let header = segment.header;
         let key = header.key();
@@ -153,16 +158,17 @@ impl Scanner {
         let block = align_up(first as usize, BLOCK) as u64;
         // After a commit the next one begins on a block. Padding is always zero; should it be damaged, the chain still
         // proves that nothing is missing between the two records.
-        let mut why = self.try_record(folder, first)?;
-        if why.is_err() && block != first {
+        let mut at = first;
+        let mut tried = self.try_record(folder, first)?;
+        if block != first
+            && let Err(miss) = tried
+        {
             let second = self.try_record(folder, block)?;
-            why = second.map_err(|later| match why {
-                Err(Miss::Nothing) => later,
-                Err(earlier) => earlier,
-                Ok(_) => later,
-            });
+            if second.is_ok() || matches!(miss, Miss::Nothing) {
+                (at, tried) = (block, second);
+            }
         }
-        match why {
+        match tried {
             Ok((found, header, link)) => {
                 self.proven = self.proven.max(header.durable);
                 self.offset = align_up((found.payload_at + found.payload_len as u64) as usize, ALIGN) as u64;
@@ -170,7 +176,10 @@ impl Scanner {
                 self.link = link;
                 Ok(Some(found))
             }
-            Err(miss) => self.judge(folder, miss).map(|()| None),
+            Err(miss) => {
+                let at = RecordPos { offset: at, ..self.here() };
+                self.judge(folder, at, miss).map(|()| None)
+            }
         }
     }
 
@@ -235,8 +244,7 @@ impl Scanner {
     }
 
     /// Reading stopped: a torn tail is fine, anything else is an error.
-    fn judge(&mut self, folder: &dyn Folder, miss: Miss) -> Result<(), JournalError> {
-        let at = self.here();
+    fn judge(&mut self, folder: &dyn Folder, at: RecordPos, miss: Miss) -> Result<(), JournalError> {
         let mut evidence = Evidence { expected: at, newest_durable: self.proven, unfinished: false };
         let here = &self.segments[self.current];
         evidence.search(folder, here.name.clone(), here.len, self.offset, &self.key)?;
@@ -254,10 +262,7 @@ impl Scanner {
             self.torn = (unfinished || evidence.unfinished).then_some(at);
             return Ok(());
         }
-        if matches!(miss, Miss::Nothing)
-            && proven == self.slot_proven
-            && self.current + 1 == self.segments.len()
-        {
+        if matches!(miss, Miss::Nothing) && proven == self.slot_proven && !evidence.unfinished {
             return Err(JournalError::BehindSlot { tip: self.tip(), proven });
         }
         Err(JournalError::Damaged { at, what: miss.to_string(), proven })
@@ -269,7 +274,7 @@ struct Evidence {
     expected: RecordPos,
     /// The newest record that anything says was durable.
     newest_durable: Lsn,
-    /// Records that would follow the expected one were found: parts of a commit that was never finished.
+    /// Records that would follow the expected one were found: if it was not durable, parts of an unfinished commit.
     unfinished: bool,
 }
 
@@ -285,8 +290,10 @@ impl Evidence {
     ) -> Result<(), JournalError> {
         let mut window = Window::new(name, len);
         let mut start = align_up(from as usize, ALIGN) as u64;
-        // Nothing more can be learnt once the record is known to have been durable.
-        while self.newest_durable < self.expected.lsn && start + RECORD_HEADER as u64 <= len {
+        // Nothing more can be learnt once the record is known to have been durable and to have successors.
+        while !(self.unfinished && self.newest_durable >= self.expected.lsn)
+            && start + RECORD_HEADER as u64 <= len
+        {
             let n = (len - start).min(WINDOW as u64) as usize;
             let at = self.expected;
             let bytes =

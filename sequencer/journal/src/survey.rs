@@ -111,9 +111,37 @@ impl Survey {
         self.segments.iter().chain(&self.superseded).map(|s| s.header.index).max()
     }
 
-    /// Whether a blank segment holds anything after its header's block. Without one valid header this tells a folder that
-    /// was never used from one whose headers are all damaged.
-    pub(crate) fn written_blank(&self, folder: &dyn Folder) -> Result<Option<&Blank>, JournalError> {
+    /// There is no segment with a valid header: fine if the folder was never used.
+    pub(crate) fn check_unused(&self, folder: &dyn Folder, slot_durable: Lsn) -> Result<(), JournalError> {
+        if let Some(blank) = self.written_blank(folder)? {
+            let at = RecordPos { lsn: 1, segment: blank.index, offset: 0 };
+            let what = "records are there, but no segment has a readable header".to_owned();
+            return Err(JournalError::Damaged { at, what, proven: slot_durable.max(1) });
+        }
+        match slot_durable {
+            0 => Ok(()),
+            proven => Err(JournalError::BehindSlot { tip: 0, proven }),
+        }
+    }
+
+    /// Why no segment holds `from`: it was recycled, or its header is damaged.
+    pub(crate) fn missing_start(&self, folder: &dyn Folder, from: Lsn) -> JournalError {
+        let Some(first) = self.segments.first().map(|s| s.header) else {
+            return JournalError::Ahead { from, tip: 0 };
+        };
+        match self.written_blank(folder) {
+            Err(error) => error,
+            Ok(Some(blank)) if blank.index < first.index => JournalError::Damaged {
+                at: RecordPos { lsn: from, segment: blank.index, offset: 0 },
+                what: "the segment's header was altered".to_owned(),
+                proven: first.base - 1,
+            },
+            Ok(_) => JournalError::Gone { from, first: first.base },
+        }
+    }
+
+    /// A blank segment that holds something after its header's block: it was used.
+    fn written_blank(&self, folder: &dyn Folder) -> Result<Option<&Blank>, JournalError> {
         let mut chunk = vec![0; 1 << 20];
         for blank in &self.blanks {
             let mut offset = BLOCK as u64;

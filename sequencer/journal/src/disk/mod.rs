@@ -17,6 +17,7 @@ pub use crate::buffer::AlignedBuf;
 use std::io;
 use std::ops::Range;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 
 /// A file that a [`Device`] has open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +59,31 @@ pub trait Device: Send {
     fn poll(&mut self) -> Option<Written>;
     /// A descriptor that becomes readable when a write has completed.
     fn wake_fd(&self) -> Option<RawFd>;
+    /// Makes that descriptor readable from another thread.
+    fn waker(&self) -> Waker;
+}
+
+/// Wakes whoever waits for a [`Device`]: there is work that no write announces.
+#[derive(Clone)]
+pub struct Waker(Option<Arc<dyn Fn() + Send + Sync>>);
+
+impl Waker {
+    /// A waker that does this.
+    pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(wake)))
+    }
+
+    /// A waker for a device that nobody waits for.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// Wakes.
+    pub fn wake(&self) {
+        if let Some(wake) = &self.0 {
+            wake();
+        }
+    }
 }
 
 /// Files by name. Every operation that changes names is durable when it returns.

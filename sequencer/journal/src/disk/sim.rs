@@ -3,7 +3,7 @@
 //! It knows what is *stable* and what merely *looks* written. [`SimDisk::crash`] is a power cut: stable bytes survive, of
 //! everything else any subset of 512-byte sectors. Names are stable at once, as [`Folder`] promises.
 
-use super::{Device, FileId, Folder, Write, Written};
+use super::{Device, FileId, Folder, Waker, Write, Written};
 use crate::format::BLOCK;
 use std::collections::BTreeMap;
 use std::io;
@@ -349,5 +349,9 @@ impl Device for SimDevice {
 
     fn wake_fd(&self) -> Option<RawFd> {
         None
+    }
+
+    fn waker(&self) -> Waker {
+        Waker::none()
     }
 }

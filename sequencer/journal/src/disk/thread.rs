@@ -4,7 +4,7 @@
 //! then syncs each file once.
 
 use super::fs::FsFolder;
-use super::{Device, FileId, Write, Written, sys};
+use super::{Device, FileId, Waker, Write, Written, sys};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -28,6 +28,14 @@ pub struct ThreadDevice {
 struct Bell {
     fd: OwnedFd,
     rung: AtomicBool,
+}
+
+impl Bell {
+    /// In this order: whoever sees `rung` finds the descriptor readable and can clear it.
+    fn ring(&self) {
+        sys::eventfd_signal(&self.fd);
+        self.rung.store(true, Ordering::Release);
+    }
 }
 
 impl ThreadDevice {
@@ -76,9 +84,7 @@ fn run(requests: Receiver<(Arc<File>, Write)>, answers: Sender<Written>, bell: &
                 return;
             }
         }
-        // In this order: whoever sees `rung` finds the descriptor readable and can clear it.
-        sys::eventfd_signal(&bell.fd);
-        bell.rung.store(true, Ordering::Release);
+        bell.ring();
     }
 }
 
@@ -125,6 +131,11 @@ impl Device for ThreadDevice {
 
     fn wake_fd(&self) -> Option<RawFd> {
         Some(self.bell.fd.as_raw_fd())
+    }
+
+    fn waker(&self) -> Waker {
+        let bell = self.bell.clone();
+        Waker::new(move || bell.ring())
     }
 }
 

@@ -4,16 +4,19 @@
 #![allow(unsafe_code)]
 
 use super::fs::FsFolder;
-use super::{Device, FileId, Write, Written};
+use super::{Device, FileId, Waker, Write, Written, sys};
 use io_uring::{IoUring, opcode, types};
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::sync::Arc;
 
 /// Writes that may be under way at once; the journal needs at most 9 (four commits, each with a slot page, and a settling
 /// page).
 const ENTRIES: u32 = 16;
+/// `user_data` of the request that waits for a [`Waker`].
+const WAKE: u64 = u64::MAX;
 
 /// See the module's documentation.
 pub struct UringDevice {
@@ -22,6 +25,8 @@ pub struct UringDevice {
     files: Vec<Option<File>>,
     /// Writes under way, by the `user_data` of their request.
     under_way: Vec<Option<Write>>,
+    /// Readable when a waker was used; a poll request on it makes the ring readable then.
+    wake: Arc<OwnedFd>,
     /// Requests are in the submission queue that the kernel has not taken yet.
     queued: bool,
 }
@@ -31,7 +36,21 @@ impl UringDevice {
     pub fn new(folder: FsFolder) -> io::Result<Self> {
         let ring = IoUring::new(ENTRIES)?;
         let under_way = (0..ENTRIES).map(|_| None).collect();
-        Ok(Self { ring, folder, files: Vec::new(), under_way, queued: false })
+        let wake = Arc::new(sys::eventfd()?);
+        let mut device = Self { ring, folder, files: Vec::new(), under_way, wake, queued: false };
+        device.watch()?;
+        Ok(device)
+    }
+
+    /// Asks to be told once when a waker is used.
+    fn watch(&mut self) -> io::Result<()> {
+        let fd = types::Fd(self.wake.as_raw_fd());
+        let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32).build().user_data(WAKE);
+        // SAFETY: the request has no memory of ours; the descriptor is open for as long as the ring.
+        let pushed = unsafe { self.ring.submission().push(&entry) };
+        self.queued = true;
+        pushed.map_err(|_| io::Error::other("the submission queue is full"))?;
+        self.enter(0)
     }
 
     fn enter(&mut self, wait: usize) -> io::Result<()> {
@@ -104,7 +123,13 @@ impl Device for UringDevice {
             // A lasting failure shows itself as writes that never complete: nothing is reported durable.
             let _ = self.enter(0);
         }
-        let entry = self.ring.completion().next()?;
+        let mut entry = self.ring.completion().next()?;
+        while entry.user_data() == WAKE {
+            sys::eventfd_clear(&self.wake);
+            // Without it wake-ups are lost, not writes: the lane looks in from time to time anyway.
+            let _ = self.watch();
+            entry = self.ring.completion().next()?;
+        }
         let write = self.under_way.get_mut(entry.user_data() as usize)?.take()?;
         let result = match entry.result() {
             n if n >= 0 => Ok(n as usize),
@@ -115,6 +140,11 @@ impl Device for UringDevice {
 
     fn wake_fd(&self) -> Option<RawFd> {
         Some(self.ring.as_raw_fd())
+    }
+
+    fn waker(&self) -> Waker {
+        let wake = self.wake.clone();
+        Waker::new(move || sys::eventfd_signal(&wake))
     }
 }
 
