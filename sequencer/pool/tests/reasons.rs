@@ -299,6 +299,26 @@ fn balances_are_checked_over_all_of_an_accounts_transactions() {
 }
 
 #[test]
+fn a_state_that_is_ahead_of_its_feedback_is_not_charged_twice() {
+    let mut rig = Rig::new(config());
+    let wallet = Wallet::new(1);
+    rig.ledger.edit(wallet.address, |a| a.balance = U256::from(21_000u64 * 2_000 * 3));
+    rig.send(wallet.transfer(0, 2_000, 0)).unwrap();
+    let taken = rig.take(1);
+    let (feedback, result) = rig.execute_silently(&taken[0]);
+    assert_eq!(result, Ok(()));
+    // The balance that the state shows has paid for nonce 0 already.
+    rig.send(wallet.transfer(1, 2_000, 0)).unwrap();
+    rig.send(wallet.transfer(2, 2_000, 0)).unwrap();
+    assert_eq!(rig.send(wallet.transfer(3, 2_000, 0)), Err(Reject::InsufficientFunds));
+    assert_eq!(rig.admission.pending_nonce(&wallet.address), 3);
+    assert_eq!((rig.admission.status().in_flight, rig.admission.status().pending), (1, 3));
+    rig.admission.feedback(&feedback);
+    assert_eq!((rig.admission.status().in_flight, rig.admission.status().pending), (0, 2));
+    assert_eq!(rig.take(5).len(), 2);
+}
+
+#[test]
 fn a_contract_may_not_send_and_a_delegated_account_may() {
     let mut rig = Rig::new(config());
     let wallet = rig.rich(1);

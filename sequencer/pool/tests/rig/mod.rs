@@ -199,8 +199,17 @@ impl Rig {
         std::mem::take(&mut self.out.ready)
     }
 
-    /// Executes one transaction by the rules of nonce and balance, each transaction costing all that it may.
+    /// Executes one transaction and tells the pool.
     pub(crate) fn execute(&mut self, pending: &Pending) -> Result<(), Reject> {
+        let (feedback, verdict) = self.execute_silently(pending);
+        self.admission.feedback(&feedback);
+        self.settle();
+        verdict
+    }
+
+    /// Executes one transaction by the rules of nonce and balance, each transaction costing all that it may. The state
+    /// shows it at once; the pool hears of it when the feedback is passed on.
+    pub(crate) fn execute_silently(&mut self, pending: &Pending) -> (Feedback, Result<(), Reject>) {
         use alloy_consensus::Transaction;
         let tx = &pending.tx;
         let (hash, sender, nonce) = (tx.hash, tx.sender, tx.envelope.nonce());
@@ -222,9 +231,7 @@ impl Rig {
             }
             Err(reason) => Feedback::Dropped { hash, sender, nonce, reason },
         };
-        self.admission.feedback(&feedback);
-        self.settle();
-        verdict
+        (feedback, verdict)
     }
 
     pub(crate) fn new_block(&mut self, base_fee_wei: u64) {
