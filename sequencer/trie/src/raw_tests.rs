@@ -5,7 +5,7 @@ use crate::{
     EMPTY_ROOT,
     hash::{Encode, Hasher, Sink},
     nodes::{NONE, Ref},
-    sort::order_into,
+    sort::Sorter,
     tree::{Job, Jobs, ROOT_PLACE, Tree, Values},
 };
 use alloy_primitives::{B256, keccak256};
@@ -39,6 +39,7 @@ struct RawMerge<'a> {
     changes: &'a [Change],
     strings: &'a mut Strings,
     jobs: &'a mut Jobs,
+    hasher: &'a mut Hasher,
 }
 
 impl Values for RawMerge<'_> {
@@ -58,6 +59,12 @@ impl Values for RawMerge<'_> {
     fn jobs(&mut self) -> &mut Jobs {
         self.jobs
     }
+    /// At every opportunity, whatever the number.
+    fn settle(&mut self, tree: &mut Tree) {
+        let mut unused = B256::ZERO;
+        self.hasher.run(&mut Writer(tree, &mut unused), &*self.strings, self.jobs);
+    }
+    fn prefetch(&self, _op: u32) {}
 }
 
 struct Writer<'a>(&'a mut Tree, &'a mut B256);
@@ -89,8 +96,9 @@ impl Raw {
 
     fn change(&mut self, changes: &[Change]) -> B256 {
         let mut order = Vec::new();
-        order_into(&mut order, 0..changes.len() as u32, |i| &changes[i as usize].0);
-        let mut merge = RawMerge { changes, strings: &mut self.strings, jobs: &mut self.jobs };
+        Sorter::default().order_into(&mut order, 0..changes.len() as u32, |i| &changes[i as usize].0);
+        let (strings, jobs, hasher) = (&mut self.strings, &mut self.jobs, &mut self.hasher);
+        let mut merge = RawMerge { changes, strings, jobs, hasher };
         let (root, dirty) = self.tree.merge(&mut merge, self.root, 0, &order);
         self.root = root;
         if root == NONE {

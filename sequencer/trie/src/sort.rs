@@ -5,50 +5,63 @@ use crate::{nibbles::prefix, tree::OpKey};
 /// Below this many a comparison sort is faster.
 const RADIX_MIN: usize = 4096;
 
-/// Numbers `first..end` in the order of their keys; equal keys stay in the order of their numbers.
-pub(crate) fn order_into<'a>(
-    out: &mut Vec<OpKey>,
-    range: std::ops::Range<u32>,
-    key: impl Fn(u32) -> &'a [u8; 32],
-) -> std::ops::Range<usize> {
-    let from = out.len();
-    out.extend(range.map(|op| OpKey { prefix: prefix(key(op)), op }));
-    sort(&mut out[from..]);
-    settle(&mut out[from..], key);
-    from..out.len()
+/// Bits of a digit.
+const BITS: usize = 11;
+
+/// Sorts. Kept for its buffers.
+#[derive(Default)]
+pub(crate) struct Sorter {
+    from: Vec<OpKey>,
+    to: Vec<OpKey>,
 }
 
-/// By prefix, then number.
-fn sort(ops: &mut [OpKey]) {
-    if ops.len() < RADIX_MIN {
-        ops.sort_unstable_by_key(|o| (o.prefix, o.op));
-        return;
+impl Sorter {
+    /// Appends the numbers of a range in the order of their keys; equal keys stay in the order of their numbers.
+    pub(crate) fn order_into<'a>(
+        &mut self,
+        out: &mut Vec<OpKey>,
+        range: std::ops::Range<u32>,
+        key: impl Fn(u32) -> &'a [u8; 32],
+    ) {
+        let from = out.len();
+        out.extend(range.map(|op| OpKey { prefix: prefix(key(op)), op }));
+        self.sort(&mut out[from..]);
+        settle(&mut out[from..], key);
     }
-    // Least significant digit first over the top 33 bits; what still collides is nearly in order.
-    const BITS: usize = 11;
-    let mut from = ops.to_vec();
-    let mut to = from.clone();
-    for shift in [31, 42, 53] {
-        let digit = |o: &OpKey| (o.prefix >> shift) as usize & ((1 << BITS) - 1);
-        let mut starts = [0usize; 1 << BITS];
-        for o in &from {
-            starts[digit(o)] += 1;
+
+    /// By prefix, then number.
+    fn sort(&mut self, ops: &mut [OpKey]) {
+        if ops.len() < RADIX_MIN {
+            ops.sort_unstable_by_key(|o| (o.prefix, o.op));
+            return;
         }
-        let mut sum = 0;
-        for start in &mut starts {
-            sum += std::mem::replace(start, sum);
+        // Least significant digit first over the top 33 bits; what still collides is nearly in order.
+        let Sorter { from, to } = self;
+        from.clear();
+        from.extend_from_slice(ops);
+        to.resize(ops.len(), OpKey { prefix: 0, op: 0 });
+        for shift in [31, 42, 53] {
+            let digit = |o: &OpKey| (o.prefix >> shift) as usize & ((1 << BITS) - 1);
+            let mut starts = [0usize; 1 << BITS];
+            for o in &*from {
+                starts[digit(o)] += 1;
+            }
+            let mut sum = 0;
+            for start in &mut starts {
+                sum += std::mem::replace(start, sum);
+            }
+            for o in &*from {
+                let at = &mut starts[digit(o)];
+                to[*at] = *o;
+                *at += 1;
+            }
+            std::mem::swap(from, to);
         }
-        for o in &from {
-            let at = &mut starts[digit(o)];
-            to[*at] = *o;
-            *at += 1;
-        }
-        std::mem::swap(&mut from, &mut to);
-    }
-    ops.copy_from_slice(&from);
-    for run in ops.chunk_by_mut(|a, b| a.prefix >> 31 == b.prefix >> 31) {
-        if run.len() > 1 {
-            run.sort_unstable_by_key(|o| (o.prefix, o.op));
+        ops.copy_from_slice(from);
+        for run in ops.chunk_by_mut(|a, b| a.prefix >> 31 == b.prefix >> 31) {
+            if run.len() > 1 {
+                run.sort_unstable_by_key(|o| (o.prefix, o.op));
+            }
         }
     }
 }
@@ -80,8 +93,7 @@ mod tests {
                 })
                 .collect();
             let mut out = Vec::new();
-            let range = order_into(&mut out, 0..count as u32, |i| &keys[i as usize]);
-            assert_eq!(range, 0..count);
+            Sorter::default().order_into(&mut out, 0..count as u32, |i| &keys[i as usize]);
             let mut expected: Vec<u32> = (0..count as u32).collect();
             expected.sort_by_key(|i| (keys[*i as usize], *i));
             assert_eq!(out.iter().map(|o| o.op).collect::<Vec<_>>(), expected);

@@ -67,7 +67,14 @@ pub(crate) trait Values {
     fn release(&mut self, tree: &mut Tree, leaf: u32);
     /// Where nodes to rehash are noted.
     fn jobs(&mut self) -> &mut Jobs;
+    /// A subtree is merged: whatever is noted now may be hashed, while it is in the cache.
+    fn settle(&mut self, tree: &mut Tree);
+    /// The operation will be asked for soon.
+    fn prefetch(&self, op: u32);
 }
+
+/// Leaves to rehash that are worth going through the lists for.
+pub(crate) const SETTLED_LEAVES_MIN: usize = 256;
 
 /// Operations below this many are brought into the cache together before they are merged.
 const WARM_OPS_MAX: usize = 512;
@@ -156,16 +163,20 @@ impl Tree {
         if ops.is_empty() {
             return (node, false);
         }
+        if !warm && ops.len() <= WARM_OPS_MAX {
+            if ops.len() >= WARM_OPS_MIN {
+                self.warm(v, node, ops);
+            }
+            let merged = self.merge_from(v, node, base, ops, true);
+            v.settle(self);
+            return merged;
+        }
+        if node == NONE && !warm && ops.iter().all(|op| !v.is_delete(op.op)) {
+            return self.merge_into_nothing(v, ops);
+        }
         if node == NONE || node & LEAF != 0 {
             return self.merge_leaf(v, node, base, ops);
         }
-        let warm = warm
-            || (ops.len() <= WARM_OPS_MAX && {
-                if ops.len() >= WARM_OPS_MIN {
-                    self.warm(v, node, ops);
-                }
-                true
-            });
         let head = self.nodes.head(node);
         let depth = usize::from(head.depth);
         if depth > base {
@@ -176,6 +187,44 @@ impl Tree {
             }
         }
         self.merge_branch(v, node, head, ops, warm)
+    }
+
+    /// Many ops, none of which removes anything, where nothing is yet.
+    fn merge_into_nothing<V: Values>(&mut self, v: &mut V, ops: &[OpKey]) -> Merged {
+        let depth = common(v.key(ops[0].op), v.key(ops[ops.len() - 1].op));
+        let mut children = Children::none();
+        let mut rest = ops;
+        while let Some(first) = rest.first() {
+            let n = Self::op_nibble(v, *first, depth);
+            let (group, after) = rest.split_at(Self::group(v, rest, depth, n));
+            rest = after;
+            let merged = if group.len() > WARM_OPS_MAX {
+                self.merge_into_nothing(v, group)
+            } else {
+                self.merge_from(v, NONE, depth + 1, group, false)
+            };
+            children.set(n, merged);
+        }
+        self.assemble(v, &children, depth)
+    }
+
+    /// Merges each of `ops`, which agree before `depth`, into the child at its nibble there.
+    fn merge_groups<V: Values>(
+        &mut self,
+        v: &mut V,
+        children: &mut Children,
+        depth: usize,
+        ops: &[OpKey],
+        warm: bool,
+    ) {
+        let mut rest = ops;
+        while let Some(first) = rest.first() {
+            let n = Self::op_nibble(v, *first, depth);
+            let (group, after) = rest.split_at(Self::group(v, rest, depth, n));
+            rest = after;
+            let merged = self.merge_from(v, children.refs[n], depth + 1, group, warm);
+            children.set(n, merged);
+        }
     }
 
     /// Some of `ops` leave the extension above `node` (its key begins with `own`) at nibble `at`.
@@ -191,15 +240,7 @@ impl Tree {
         let mut children = Children::none();
         let along = nibble(own, at);
         children.set(along, (node, false));
-        let mut rest = ops;
-        while let Some(first) = rest.first() {
-            let n = Self::op_nibble(v, *first, at);
-            let (group, after) = rest.split_at(Self::group(v, rest, at, n));
-            rest = after;
-            let into = if n == along { node } else { NONE };
-            let merged = self.merge_from(v, into, at + 1, group, warm);
-            children.set(n, merged);
-        }
+        self.merge_groups(v, &mut children, at, ops, warm);
         let mask = children.mask();
         if mask == 1 << along {
             return (children.refs[along], children.dirty != 0);
@@ -222,28 +263,17 @@ impl Tree {
         for (place, n) in nibbles_of(head.mask).enumerate() {
             children.refs[n] = self.nodes.child(node, place);
         }
-        let mut rest = ops;
-        while let Some(first) = rest.first() {
-            let n = Self::op_nibble(v, *first, depth);
-            let (group, after) = rest.split_at(Self::group(v, rest, depth, n));
-            rest = after;
-            let merged = self.merge_from(v, children.refs[n], depth + 1, group, warm);
-            children.set(n, merged);
-        }
+        self.merge_groups(v, &mut children, depth, ops, warm);
         let mask = children.mask();
         if mask == head.mask {
-            if children.dirty == 0 {
-                return (node, false);
+            for n in nibbles_of(children.dirty) {
+                let child = children.refs[n];
+                let place = (mask & ((1 << n) - 1)).count_ones() as usize;
+                self.nodes.set_child(node, place, child);
+                let job = Job { node: child, parent: node, place: place as u8, base: depth as u8 + 1 };
+                v.jobs().push(self, job);
             }
-            for (place, n) in nibbles_of(mask).enumerate() {
-                if children.dirty >> n & 1 != 0 {
-                    let child = children.refs[n];
-                    self.nodes.set_child(node, place, child);
-                    let job = Job { node: child, parent: node, place: place as u8, base: depth as u8 + 1 };
-                    v.jobs().push(self, job);
-                }
-            }
-            return (node, true);
+            return (node, children.dirty != 0);
         }
         let merged = self.assemble(v, &children, depth);
         if mask.count_ones() > 1 {
@@ -380,6 +410,12 @@ impl Tree {
 
     /// Brings what the ops will touch into the cache, all of them one level at a time, so that misses overlap.
     fn warm<V: Values>(&self, v: &V, node: Ref, ops: &[OpKey]) {
+        for op in ops {
+            v.prefetch(op.op);
+        }
+        if node == NONE || node & LEAF != 0 {
+            return;
+        }
         let mut at = [(NONE, 0u16); WARM_OPS_MAX];
         let mut live = ops.len().min(WARM_OPS_MAX);
         for (i, slot) in at[..live].iter_mut().enumerate() {

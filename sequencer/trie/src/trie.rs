@@ -2,9 +2,10 @@
 
 use crate::{
     AccountProof, EMPTY_ROOT, SlotProof, TrieError,
-    hash::{Hasher, Sink, hash_words},
+    hash::{Hasher, hash_words},
+    mem::prefetch,
     nodes::{NONE, Ref},
-    sort::order_into,
+    sort::Sorter,
     tree::{Job, Jobs, OpKey, ROOT_PLACE, Tree},
     values::{AccountMerge, AccountOp, QueuedAccount, SlotOp, Slots, StorageTrie, Tables},
 };
@@ -69,29 +70,20 @@ pub struct Trie {
     jobs: Jobs,
     slot_jobs: Jobs,
     hasher: Hasher,
+    sums: Sums,
 }
 
-/// Writes hashes into parents; those of roots of storage tries into their records.
-struct Writer<'a> {
-    tree: &'a mut Tree,
-    storages: Option<&'a mut [StorageTrie]>,
-    root_hash: &'a mut B256,
-}
-
-impl Sink for Writer<'_> {
-    fn tree(&self) -> &Tree {
-        self.tree
-    }
-
-    fn put(&mut self, job: &Job, known: &[u8]) {
-        if job.place != ROOT_PLACE {
-            self.tree.nodes.set_hash(job.parent, usize::from(job.place), known);
-        } else if let Some(storages) = &mut self.storages {
-            storages[job.parent as usize].hash = B256::from_slice(known);
-        } else {
-            *self.root_hash = B256::from_slice(known);
-        }
-    }
+/// What a queue comes to. Kept for its buffers.
+#[derive(Default)]
+struct Sums {
+    /// Entries of the queue, sorted by key, then by arrival.
+    all: Vec<OpKey>,
+    /// One for each account, sorted by key: number among `ops`.
+    order: Vec<OpKey>,
+    ops: Vec<AccountOp>,
+    /// Slots of each account, sorted by key, each once.
+    slots: Vec<OpKey>,
+    sorter: Sorter,
 }
 
 impl Trie {
@@ -107,6 +99,7 @@ impl Trie {
             jobs: Jobs::new(),
             slot_jobs: Jobs::new(),
             hasher: Hasher::default(),
+            sums: Sums::default(),
         })
     }
 
@@ -159,54 +152,58 @@ impl Trie {
         if self.queue.is_empty() {
             return self.root_hash;
         }
-        let mut sorted_slots = Vec::with_capacity(self.slots.len());
-        let (order, ops) = self.net_ops(&mut sorted_slots);
+        let mut sums = std::mem::take(&mut self.sums);
+        self.sum_up(&mut sums);
         let mut merge = AccountMerge {
             queue: &self.queue,
-            ops: &ops,
+            ops: &sums.ops,
             slots: &self.slots,
-            sorted_slots: &sorted_slots,
+            sorted_slots: &sums.slots,
             tables: &mut self.tables,
             jobs: &mut self.jobs,
             slot_jobs: &mut self.slot_jobs,
+            hasher: &mut self.hasher,
+            root_hash: &mut self.root_hash,
         };
-        let (root, dirty) = self.tree.merge(&mut merge, self.root, 0, &order);
+        let (root, dirty) = self.tree.merge(&mut merge, self.root, 0, &sums.order);
+        if root == NONE {
+            *merge.root_hash = EMPTY_ROOT;
+        } else if dirty {
+            merge.jobs.push(&self.tree, Job { node: root, parent: 0, place: ROOT_PLACE, base: 0 });
+        }
+        merge.hash(&mut self.tree);
         self.root = root;
         self.queue.clear();
         self.slots.clear();
-        if !dirty {
-            return self.root_hash;
-        }
-        let mut storages = std::mem::take(&mut self.tables.storages);
-        let mut writer =
-            Writer { tree: &mut self.tree, storages: Some(&mut storages), root_hash: &mut self.root_hash };
-        self.hasher.run(&mut writer, &Slots, &mut self.slot_jobs);
-        self.tables.storages = storages;
-        if root == NONE {
-            self.root_hash = EMPTY_ROOT;
-            return EMPTY_ROOT;
-        }
-        self.jobs.push(&self.tree, Job { node: root, parent: 0, place: ROOT_PLACE, base: 0 });
-        let mut writer = Writer { tree: &mut self.tree, storages: None, root_hash: &mut self.root_hash };
-        self.hasher.run(&mut writer, &self.tables, &mut self.jobs);
+        self.sums = sums;
         self.root_hash
     }
 
-    /// Sums up the queue: one operation an account, sorted by key; its slots, sorted and each once, go to
-    /// `sorted_slots`.
-    fn net_ops(&self, sorted_slots: &mut Vec<OpKey>) -> (Vec<OpKey>, Vec<AccountOp>) {
+    /// Sums up the queue.
+    fn sum_up(&self, sums: &mut Sums) {
+        const AHEAD: usize = 16;
         let key = |i: u32| &self.queue[i as usize].key;
-        let mut all = Vec::with_capacity(self.queue.len());
-        order_into(&mut all, 0..self.queue.len() as u32, key);
-        let mut ops = Vec::with_capacity(all.len());
-        let mut order = Vec::with_capacity(all.len());
+        let Sums { all, order, ops, slots: sorted_slots, sorter } = sums;
+        for list in [&mut *all, order, sorted_slots] {
+            list.clear();
+        }
+        ops.clear();
+        sorter.order_into(all, 0..self.queue.len() as u32, key);
+        let mut at = 0;
         for entries in all.chunk_by(|a, b| a.prefix == b.prefix && key(a.op) == key(b.op)) {
+            at += entries.len();
+            if let Some(next) = all.get(at + AHEAD) {
+                // The last fields of an entry stand in its second half.
+                prefetch((&raw const self.queue[next.op as usize]).cast::<u8>().wrapping_add(64));
+            }
             let last = entries[entries.len() - 1];
             let wiped_at = entries.iter().rposition(|e| self.queue[e.op as usize].wiped);
             let from = sorted_slots.len();
             for entry in &entries[wiped_at.unwrap_or(0)..] {
                 let (first, count) = self.queue[entry.op as usize].slots;
-                order_into(sorted_slots, first..first + count, |i| &self.slots[i as usize].key);
+                if count != 0 {
+                    sorter.order_into(sorted_slots, first..first + count, |i| &self.slots[i as usize].key);
+                }
             }
             if sorted_slots.len() - from > 1 {
                 self.latest_only(sorted_slots, from, entries.len() > 1);
@@ -218,7 +215,6 @@ impl Trie {
                 slots: (from as u32, sorted_slots.len() as u32),
             });
         }
-        (order, ops)
     }
 
     /// Keeps the latest of each key among the slots from `from` on, which are sorted unless they come from several

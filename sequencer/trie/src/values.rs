@@ -2,11 +2,12 @@
 
 use crate::EMPTY_ROOT;
 use crate::{
-    hash::Encode,
+    hash::{Encode, Hasher, Sink},
     leaves::AccountValue,
+    mem::prefetch,
     nodes::{NONE, Ref},
     rlp,
-    tree::{Job, Jobs, OpKey, ROOT_PLACE, Tree, Values},
+    tree::{Job, Jobs, OpKey, ROOT_PLACE, SETTLED_LEAVES_MIN, Tree, Values},
 };
 use alloy_primitives::{B256, U256};
 use ironlane_types::{AccountInfo, KECCAK_EMPTY};
@@ -173,7 +174,9 @@ pub(crate) struct SlotOp {
 
 struct SlotMerge<'a> {
     ops: &'a [SlotOp],
+    storages: &'a mut [StorageTrie],
     jobs: &'a mut Jobs,
+    hasher: &'a mut Hasher,
     added: u64,
     removed: u64,
 }
@@ -202,6 +205,56 @@ impl Values for SlotMerge<'_> {
 
     fn jobs(&mut self) -> &mut Jobs {
         self.jobs
+    }
+
+    fn settle(&mut self, tree: &mut Tree) {
+        if self.jobs.leaves.len() >= SETTLED_LEAVES_MIN {
+            self.hasher.run(&mut SlotHashes { tree, storages: self.storages }, &Slots, self.jobs);
+        }
+    }
+
+    fn prefetch(&self, op: u32) {
+        prefetch(&raw const self.ops[op as usize]);
+    }
+}
+
+/// Writes hashes into the branches of storage tries, and those of roots into their records.
+pub(crate) struct SlotHashes<'a> {
+    pub(crate) tree: &'a mut Tree,
+    pub(crate) storages: &'a mut [StorageTrie],
+}
+
+impl Sink for SlotHashes<'_> {
+    fn tree(&self) -> &Tree {
+        self.tree
+    }
+
+    fn put(&mut self, job: &Job, known: &[u8]) {
+        if job.place == ROOT_PLACE {
+            self.storages[job.parent as usize].hash = B256::from_slice(known);
+        } else {
+            self.tree.nodes.set_hash(job.parent, usize::from(job.place), known);
+        }
+    }
+}
+
+/// Writes hashes into the branches of the state trie, and its root's aside.
+pub(crate) struct AccountHashes<'a> {
+    pub(crate) tree: &'a mut Tree,
+    pub(crate) root_hash: &'a mut B256,
+}
+
+impl Sink for AccountHashes<'_> {
+    fn tree(&self) -> &Tree {
+        self.tree
+    }
+
+    fn put(&mut self, job: &Job, known: &[u8]) {
+        if job.place == ROOT_PLACE {
+            *self.root_hash = B256::from_slice(known);
+        } else {
+            self.tree.nodes.set_hash(job.parent, usize::from(job.place), known);
+        }
     }
 }
 
@@ -235,16 +288,33 @@ pub(crate) struct AccountMerge<'a> {
     pub(crate) tables: &'a mut Tables,
     pub(crate) jobs: &'a mut Jobs,
     pub(crate) slot_jobs: &'a mut Jobs,
+    pub(crate) hasher: &'a mut Hasher,
+    pub(crate) root_hash: &'a mut B256,
 }
 
 impl AccountMerge<'_> {
+    /// Hashes what is noted, storage tries first: accounts name their roots.
+    pub(crate) fn hash(&mut self, tree: &mut Tree) {
+        let storages = self.tables.storages.as_mut_slice();
+        self.hasher.run(&mut SlotHashes { tree, storages }, &Slots, self.slot_jobs);
+        self.hasher.run(&mut AccountHashes { tree, root_hash: self.root_hash }, &*self.tables, self.jobs);
+    }
+
     /// Merges an account's slots into its storage trie `id`. Answers the trie's number afterwards and whether its root
     /// changed.
     fn merge_slots(&mut self, tree: &mut Tree, id: u32, slots: &[OpKey]) -> (u32, bool) {
-        let mut merge = SlotMerge { ops: self.slots, jobs: self.slot_jobs, added: 0, removed: 0 };
-        let (root, dirty) = tree.merge(&mut merge, self.tables.storages[id as usize].root, 0, slots);
-        self.tables.slots += merge.added;
-        self.tables.slots -= merge.removed;
+        let root = self.tables.storages[id as usize].root;
+        let mut merge = SlotMerge {
+            ops: self.slots,
+            storages: &mut self.tables.storages,
+            jobs: self.slot_jobs,
+            hasher: self.hasher,
+            added: 0,
+            removed: 0,
+        };
+        let (root, dirty) = tree.merge(&mut merge, root, 0, slots);
+        let (added, removed) = (merge.added, merge.removed);
+        self.tables.slots = self.tables.slots + added - removed;
         if !dirty {
             return (id, false);
         }
@@ -325,5 +395,17 @@ impl Values for AccountMerge<'_> {
 
     fn jobs(&mut self) -> &mut Jobs {
         self.jobs
+    }
+
+    fn settle(&mut self, tree: &mut Tree) {
+        if self.jobs.leaves.len() + self.slot_jobs.leaves.len() >= SETTLED_LEAVES_MIN {
+            self.hash(tree);
+        }
+    }
+
+    fn prefetch(&self, op: u32) {
+        let entry = &raw const self.queue[self.ops[op as usize].queued as usize];
+        prefetch(entry);
+        prefetch(entry.cast::<u8>().wrapping_add(64));
     }
 }
