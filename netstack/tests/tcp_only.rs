@@ -72,6 +72,36 @@ fn the_wake_descriptor_is_readable_exactly_while_there_is_work() {
 }
 
 #[test]
+fn who_sleeps_on_the_wake_descriptor_is_woken_at_once() {
+    let mut server = TcpServer::new(8, IngestConfig::default());
+    let fd = server.ingest.wake_fd().expect("a ring has one");
+    let mut stream = TcpStream::connect(server.ingest.local_addr()).expect("connects");
+    stream.write_all(&hello()).expect("sends");
+    server.until("the connection", |s| s.owner.opened.len() == 1);
+    while server.turn() > 0 {}
+    let pause = Duration::from_millis(10);
+    let writer = std::thread::spawn(move || {
+        for tag in 0..50 {
+            std::thread::sleep(pause);
+            stream.write_all(&submit(tag, None, b"x")).expect("sends");
+        }
+        stream
+    });
+    let mut asleep = Duration::ZERO;
+    while server.owner.seen.len() < 50 {
+        let since = Instant::now();
+        assert!(readable(fd, 5_000), "bytes came, and nobody was woken");
+        let slept = since.elapsed();
+        // Waiting out the time-limit also ends with a readable descriptor: what counts is when.
+        assert!(slept < Duration::from_secs(2), "slept {slept:?} beside waiting bytes");
+        asleep += slept;
+        while server.turn() > 0 {}
+    }
+    assert!(asleep > pause * 25, "it did sleep: {asleep:?}");
+    drop(writer.join().expect("no panic"));
+}
+
+#[test]
 fn resets_at_any_moment_leave_nothing_behind() {
     let mut server = TcpServer::new(8, IngestConfig::default());
     let mut honest = server.greet();

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 /// How fast.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Rate {
+pub(crate) enum Rate {
     /// Transactions a second, over all connections.
     PerSecond(f64),
     /// As fast as the window allows.

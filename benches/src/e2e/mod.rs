@@ -10,8 +10,8 @@ mod node;
 mod sys;
 mod workload;
 
-pub use load::Rate;
-pub use workload::{Auth, Workload};
+pub(crate) use load::Rate;
+pub(crate) use workload::{Auth, Workload};
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -25,7 +25,7 @@ use workload::{CHAIN_ID, Plan};
 
 /// How frames reach the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Transport {
+pub(crate) enum Transport {
     /// TCP over the loopback interface.
     Tcp,
     /// UDP.
@@ -44,64 +44,64 @@ pub enum Transport {
 #[command(
     after_help = "Example: ironbench e2e --workload transfer --seconds 10 --rate 10000 --transport tcp --json"
 )]
-pub struct Args {
+pub(crate) struct Args {
     /// What the transactions do.
     #[arg(long, value_enum, default_value = "transfer")]
-    pub workload: Workload,
+    pub(crate) workload: Workload,
     /// Length of the measured window.
     #[arg(long, default_value_t = 10.0)]
-    pub seconds: f64,
+    pub(crate) seconds: f64,
     /// Transactions a second, or `max`.
     #[arg(long, default_value = "max")]
-    pub rate: Rate,
+    pub(crate) rate: Rate,
     /// How frames reach the node.
     #[arg(long, value_enum, default_value = "tcp")]
-    pub transport: Transport,
+    pub(crate) transport: Transport,
     /// Whether the node recovers each sender, or is given a hint.
     #[arg(long, value_enum, default_value = "recover")]
-    pub auth: Auth,
+    pub(crate) auth: Auth,
     /// Accounts that send, in turn.
     #[arg(long, default_value_t = 2_000)]
-    pub senders: u64,
+    pub(crate) senders: u64,
     /// Size of the space from which recipients are drawn.
     #[arg(long, default_value_t = 1_000_000)]
-    pub recipients: u64,
+    pub(crate) recipients: u64,
     /// Connections; each has two threads here.
     #[arg(long, default_value_t = 1)]
-    pub connections: u64,
+    pub(crate) connections: u64,
     /// Transactions in flight on one connection (the node's own window limits it too).
     #[arg(long, default_value_t = 8_192)]
-    pub window: u64,
+    pub(crate) window: u64,
     /// Load before the measured window.
     #[arg(long, default_value_t = 2.0)]
-    pub warmup_seconds: f64,
+    pub(crate) warmup_seconds: f64,
     /// How long the last answers may take.
     #[arg(long, default_value_t = 10.0)]
-    pub timeout_seconds: f64,
+    pub(crate) timeout_seconds: f64,
     /// At a constant rate: shortest pause between two writes of a connection.
     #[arg(long, default_value_t = 100)]
-    pub tick_us: u64,
+    pub(crate) tick_us: u64,
     /// At `max`: transactions signed for each second of the run.
     #[arg(long, default_value_t = 60_000)]
-    pub supply_tps: u64,
+    pub(crate) supply_tps: u64,
     /// The same seed sends the same bytes.
     #[arg(long, default_value_t = 1)]
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// Two seconds with few senders: whether it works, not how fast.
     #[arg(long)]
-    pub smoke: bool,
+    pub(crate) smoke: bool,
     /// The node's data directory (must be empty or new; kept). Absent: a temporary one in the target folder.
     #[arg(long)]
-    pub datadir: Option<PathBuf>,
+    pub(crate) datadir: Option<PathBuf>,
     /// Keep the temporary data directory, and the node's log.
     #[arg(long)]
-    pub keep: bool,
+    pub(crate) keep: bool,
     /// The node's binary. Absent: the one beside this program, built when missing.
     #[arg(long)]
-    pub node: Option<PathBuf>,
+    pub(crate) node: Option<PathBuf>,
     /// A further argument for `ironlane run`; may be repeated, as `--node-arg=--topology=duo`.
     #[arg(long = "node-arg", allow_hyphen_values = true)]
-    pub node_args: Vec<String>,
+    pub(crate) node_args: Vec<String>,
 }
 
 impl Args {
@@ -177,7 +177,7 @@ impl Args {
 ///
 /// # Errors
 /// When it cannot be run. A run whose `replay_ok` is false is no error here: the caller looks at the field.
-pub fn run(args: &Args) -> anyhow::Result<Value> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<Value> {
     let args = args.effective();
     args.check()?;
     let binary = match &args.node {
@@ -189,6 +189,8 @@ pub fn run(args: &Args) -> anyhow::Result<Value> {
     let bar = progress_bar(plan.count, "signing");
     let corpus = workload::corpus(&plan, &target.join("bench-cache"), &|done| bar.set_position(done))?;
     bar.finish_and_clear();
+    let how = if corpus.from_cache { "from the cache" } else { "signed now, and kept for the next run" };
+    eprintln!("{} transactions of {} senders, {how}", corpus.count, plan.senders);
 
     let place = Place::new(&args, &target)?;
     let senders = workload::senders(plan.seed, plan.senders);

@@ -29,7 +29,7 @@ const TOKEN_GAS: u64 = 100_000;
 
 /// What the transactions do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Workload {
+pub(crate) enum Workload {
     /// Plain transfers of value to recipients drawn from a large space: most are new, some exist.
     Transfer,
     /// Transfers of an ERC-20 token.
@@ -42,7 +42,7 @@ pub enum Workload {
 
 /// Whether the node must recover the sender, or is told it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Auth {
+pub(crate) enum Auth {
     /// Frames carry the transaction alone.
     Recover,
     /// Frames carry the sender's address as a hint.
