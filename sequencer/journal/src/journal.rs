@@ -21,8 +21,10 @@ const KIND_SETTLE: u64 = 2;
 /// How long [`Journal::flush`] waits for a segment that cannot be made.
 const FLUSH_WAIT_MAX: Duration = Duration::from_secs(2);
 
-// A page in flight may be torn; one must always be whole: four commits, one settling page, and the newest durable page.
-const _: () = assert!(format::SLOT_PAGES >= 4 + 1 + 1);
+/// Slot pages that may be under way at once: one for each of four commits, and a settling one.
+const PAGES_IN_FLIGHT_MAX: u64 = 4 + 1;
+// A page in flight may be torn; the newest durable one must not be among them.
+const _: () = assert!(format::SLOT_PAGES > PAGES_IN_FLIGHT_MAX);
 
 /// Whether there is room for what comes next. Admission should stop at anything but `Ok`, before anything is signed; it may
 /// resume when `Ok` is back.
