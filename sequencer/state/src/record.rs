@@ -272,3 +272,57 @@ impl CodeRecord {
         self.len.store(len, Release);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        sync::atomic::AtomicBool,
+        thread,
+        time::{Duration, Instant},
+    };
+
+    /// One writer overwrites one record as fast as it can; readers must never see fields of two writes.
+    #[test]
+    fn no_reader_sees_half_of_a_write() {
+        let accounts = Table::<AccountRecord>::reserve("test", 1, false).expect("reserve");
+        let slots = Table::<SlotRecord>::reserve("test", 1, false).expect("reserve");
+        let wide = Table::<WideCell>::reserve("test", 2, false).expect("reserve");
+        let (account, slot, stop) = (accounts.get(0), slots.get(0), AtomicBool::new(false));
+        let of = |n: u64| {
+            // Every other balance is wide, in turns of two cells.
+            let limbs = if n.is_multiple_of(2) { [n, n, 0, 0] } else { [n; 4] };
+            let balance = U256::from_limbs(limbs);
+            Account { exists: true, code: n as u32 & CODE_MASK, storage: n as u32, nonce: n, balance }
+        };
+        let write = |n: u64| {
+            let cell = (!n.is_multiple_of(2)).then(|| (n / 2 % 2, wide.get((n / 2 % 2) as usize)));
+            account.write(&of(n), n, cell);
+            slot.write(&U256::from_limbs([n; 4]), n);
+        };
+        write(0);
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut reads = 0u64;
+                while !stop.load(Relaxed) {
+                    let (value, link) = account.read(&wide);
+                    assert_eq!(value, of(link));
+                    let (value, link) = slot.read();
+                    assert_eq!(value, U256::from_limbs([link; 4]));
+                    reads += 1;
+                }
+                reads
+            });
+            let end = Instant::now() + Duration::from_millis(600);
+            let mut n = 0;
+            while Instant::now() < end {
+                for _ in 0..1000 {
+                    n += 1;
+                    write(n);
+                }
+            }
+            stop.store(true, Relaxed);
+            assert!(reader.join().expect("no mixture") > 100);
+        });
+    }
+}

@@ -240,6 +240,10 @@ impl UndoLog {
 #[cfg(test)]
 mod tests {
     use super::{CHUNK_BYTES, CHUNK_ENTRIES, UndoLog};
+    use std::{
+        sync::atomic::{AtomicBool, Ordering::*},
+        time::{Duration, Instant},
+    };
 
     /// One counter that takes the value of each version; `per_version` other changes fill the log.
     fn run(
@@ -294,5 +298,44 @@ mod tests {
         assert!(log.bytes() <= 2 * CHUNK_BYTES as u64, "back within the budget");
         assert!(!log.pin(15));
         assert_eq!(at(&log, 229, link, 229), Some(229));
+    }
+
+    /// A reader that stands at the tail while chunks are recycled under it reads an entry whole, or learns that it is gone.
+    #[test]
+    fn an_entry_that_is_overwritten_while_it_is_read_is_not_believed() {
+        let (log, mut writer) = UndoLog::reserve(2 * CHUNK_BYTES, 2 * CHUNK_BYTES, false).expect("reserve");
+        log.start_at(0);
+        let mut write = |entries: u64| {
+            for _ in 0..entries {
+                let position = writer.head;
+                log.record(&mut writer, position, 0, || [position; 6]);
+            }
+        };
+        // Full first: from here on the reader meets finished entries only.
+        write(2 * CHUNK_ENTRIES);
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let (mut whole, mut gone) = (0u64, 0u64);
+                while !stop.load(Relaxed) {
+                    let position = log.tail.load(Acquire);
+                    match log.entry(position) {
+                        Some((version, link, payload)) => {
+                            assert_eq!((version, link, payload), (position, 0, [position; 6]));
+                            whole += 1;
+                        }
+                        None => gone += 1,
+                    }
+                }
+                (whole, gone)
+            });
+            let end = Instant::now() + Duration::from_millis(1200);
+            while Instant::now() < end {
+                write(1000);
+            }
+            stop.store(true, Relaxed);
+            let (whole, gone) = reader.join().expect("no mixture");
+            assert!(whole > 100, "{whole} whole, {gone} gone");
+        });
     }
 }
