@@ -218,6 +218,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Value> {
     })
     .with_context(|| format!("the end of the node's log:\n{}", node.log_tail()))?;
     bar.finish_and_clear();
+    if outcome.seconds <= 0.0 {
+        let why = outcome.error.as_deref().unwrap_or(
+            "all prepared transactions were sent during the warm-up: raise --supply-tps, or shorten --warmup-seconds",
+        );
+        bail!("nothing was measured: {why}\nthe end of the node's log:\n{}", node.log_tail());
+    }
     node.stop()?;
 
     let bar = spinner("replaying the journal with plain revm");
