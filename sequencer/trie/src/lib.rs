@@ -11,6 +11,8 @@
 //! From the bottom: `mem` (arenas), `leaves` and `nodes` (records in them), `tree` (merging), `rlp` and `hash`
 //! (encoding, hashing), `values` (what accounts and slots are), `proof`, `snapshot`, `trie` (the door).
 
+#[cfg(test)]
+mod corpus_tests;
 mod error;
 mod hash;
 mod leaves;

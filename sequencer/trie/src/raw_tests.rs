@@ -14,10 +14,10 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 type Key = [u8; 32];
-type Change = (Key, Option<Vec<u8>>);
+pub(crate) type Change = (Key, Option<Vec<u8>>);
 
 /// A trie of byte strings. A leaf's value is the number of its string.
-struct Raw {
+pub(crate) struct Raw {
     tree: Tree,
     root: Ref,
     hash: B256,
@@ -83,7 +83,7 @@ impl Sink for Writer<'_> {
 }
 
 impl Raw {
-    fn new() -> Raw {
+    pub(crate) fn new() -> Raw {
         Raw {
             tree: Tree::reserve(1 << 16, 1 << 24, false).unwrap(),
             root: NONE,
@@ -94,7 +94,11 @@ impl Raw {
         }
     }
 
-    fn change(&mut self, changes: &[Change]) -> B256 {
+    pub(crate) fn root_hash(&self) -> B256 {
+        self.hash
+    }
+
+    pub(crate) fn change(&mut self, changes: &[Change]) -> B256 {
         let mut order = Vec::new();
         Sorter::default().order_into(&mut order, 0..changes.len() as u32, |i| &changes[i as usize].0);
         let (strings, jobs, hasher) = (&mut self.strings, &mut self.jobs, &mut self.hasher);
