@@ -174,3 +174,26 @@ fn two_on_one_address_is_an_error_that_says_so() {
     let text = error.to_string();
     assert!(text.contains(&addr.to_string()) && text.contains("choose a free address"), "{text}");
 }
+
+#[test]
+fn more_requests_than_the_ring_holds_are_not_lost() {
+    // Eight submission entries for forty connections that are welcomed, paused, resumed and answered together.
+    let config = ironlane_netstack::TcpConfig { ring_entries: 8, ..ironlane_netstack::TcpConfig::default() };
+    let device =
+        ironlane_netstack::TcpDevice::bind(([127, 0, 0, 1], 0).into(), config).expect("io_uring is there");
+    let limits = IngestConfig { connections_per_address_max: 100, ..IngestConfig::default() };
+    let mut server = TcpServer::over(device, limits);
+    server.owner.room = Some(0);
+    let mut talkers: Vec<_> = (0..40).map(|_| server.connect()).collect();
+    for talker in &mut talkers {
+        talker.send_all(&mut server, &[hello(), submit(1, None, &[1; 300]), submit(2, None, b"x")].concat());
+    }
+    server.until("all to be paused", |s| s.ingest.paused() == 40);
+    server.owner.room = None;
+    server.ingest.resume_all();
+    server.until("all frames", |s| s.owner.seen.len() == 80);
+    server.ack_all();
+    for talker in &mut talkers {
+        assert_eq!(talker.expect(&mut server, 3).len(), 3);
+    }
+}

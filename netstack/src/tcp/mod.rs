@@ -420,6 +420,8 @@ impl Device for TcpDevice {
                 if !connection.aborted && !connection.closed {
                     connection.aborted = true;
                     ring::set_reset_on_close(connection.stream.as_raw_fd());
+                    // Its requests end now, which wakes an owner that sleeps.
+                    let _ = connection.stream.shutdown(Shutdown::Both);
                     self.aborts.push(conn);
                 }
             }

@@ -10,6 +10,7 @@
 use crate::{ConnId, NetError};
 use io_uring::types::{BufRingEntry, CancelBuilder, Fd, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
+use std::collections::VecDeque;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, RawFd};
@@ -85,6 +86,8 @@ struct Sending {
 pub(super) struct Uring {
     ring: IoUring,
     enabled: bool,
+    /// Requests for which the submission queue had no room.
+    backlog: VecDeque<squeue::Entry>,
     pool: ManuallyDrop<BufferPool>,
     sends: ManuallyDrop<Vec<Option<Sending>>>,
 }
@@ -126,7 +129,13 @@ impl Uring {
             .map_err(|source| NetError::Uring { what: "setting it up", source })?;
         let pool = BufferPool::new(&ring, sizes.buffers, sizes.buffer_bytes)?;
         let sends = (0..sizes.connections).map(|_| None).collect();
-        Ok(Uring { ring, enabled: false, pool: ManuallyDrop::new(pool), sends: ManuallyDrop::new(sends) })
+        Ok(Uring {
+            ring,
+            enabled: false,
+            backlog: VecDeque::new(),
+            pool: ManuallyDrop::new(pool),
+            sends: ManuallyDrop::new(sends),
+        })
     }
 
     pub(super) fn fd(&self) -> RawFd {
@@ -200,13 +209,25 @@ impl Uring {
     }
 
     fn push(&mut self, entry: squeue::Entry) {
-        loop {
+        self.backlog.push_back(entry);
+        self.queue();
+        if !self.backlog.is_empty() {
+            // Full: hand over what is there. What still finds no room waits for the next `enter`, after completions were
+            // taken; to insist here could wait for ever.
+            self.enter();
+        }
+    }
+
+    /// Moves requests to the submission queue while it has room.
+    fn queue(&mut self) {
+        let mut submission = self.ring.submission();
+        while let Some(entry) = self.backlog.front() {
             // SAFETY: requests are made only above. The one kind that points to memory is `send`, whose heap block
             // lies in `self.sends` unmoved until its completion was taken, or until `drop` saw every request end.
-            if unsafe { self.ring.submission().push(&entry) }.is_ok() {
+            if unsafe { submission.push(entry) }.is_err() {
                 return;
             }
-            self.enter();
+            self.backlog.pop_front();
         }
     }
 
@@ -216,7 +237,8 @@ impl Uring {
     #[inline]
     pub(super) fn wants_enter(&mut self) -> bool {
         let submission = self.ring.submission();
-        self.enabled && (!submission.is_empty() || submission.taskrun() || submission.cq_overflow())
+        let called = !submission.is_empty() || submission.taskrun() || submission.cq_overflow();
+        self.enabled && (called || !self.backlog.is_empty())
     }
 
     /// Submits what is queued and runs deferred work. Does not wait.
@@ -224,11 +246,18 @@ impl Uring {
     /// # Panics
     /// When the kernel refuses the ring itself: nothing could be sent or received any more.
     pub(super) fn enter(&mut self) {
-        let queued = self.ring.submission().len() as u32;
+        if !self.enabled {
+            return;
+        }
         loop {
+            self.queue();
+            let queued = self.ring.submission().len() as u32;
             // SAFETY: no argument struct is passed, so nothing is read from memory but the ring's own pages.
             let result = unsafe { self.ring.submitter().enter::<()>(queued, 0, ENTER_GETEVENTS, None) };
             match result.map_err(|e| (e.raw_os_error(), e)) {
+                Ok(_) if self.backlog.is_empty() => return,
+                // Took all, and there is room for more.
+                Ok(taken) if taken > 0 => {}
                 Ok(_) => return,
                 Err((Some(libc::EINTR), _)) => {}
                 // No memory for requests now, or the completion queue must be emptied first: the next call tries again.

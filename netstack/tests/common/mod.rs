@@ -168,6 +168,10 @@ pub struct Talker<P> {
 
 impl<H: Harness> Server<H> {
     pub fn new(connections_max: usize, config: IngestConfig) -> Self {
+        Self::over(H::open(connections_max), config)
+    }
+
+    pub fn over(device: H::Device, config: IngestConfig) -> Self {
         let welcome = Welcome {
             version: 0,
             frame_bytes_max: 0,
@@ -176,7 +180,7 @@ impl<H: Harness> Server<H> {
             sequencer: SEQUENCER,
             durability: "fdatasync".into(),
         };
-        let ingest = Ingest::new(H::open(connections_max), config, welcome).expect("limits make sense");
+        let ingest = Ingest::new(device, config, welcome).expect("limits make sense");
         let mut server = Server { ingest, owner: Owner::default(), now_ns: 1 };
         server.turn();
         server
