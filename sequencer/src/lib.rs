@@ -7,5 +7,5 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod node;
-mod progress;
+pub mod progress;
 pub mod verify;

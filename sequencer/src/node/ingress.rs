@@ -12,7 +12,7 @@ use ironlane_rpc::{
     BoxFuture, Ingress, PoolContent, PoolCounts, PoolTx, ProofError, Proofs, ProvenAccount, SyncOutcome,
 };
 use ironlane_runtime::{Doorbell, now_ns};
-use ironlane_types::{KECCAK_EMPTY, Origin, Reject, Submission};
+use ironlane_types::{Origin, Reject, Submission};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, oneshot};
@@ -20,6 +20,9 @@ use tokio::sync::{broadcast, oneshot};
 /// How long a question about the pool may wait. The stage answers between two polls, so this is never reached while it
 /// runs.
 const QUESTION_WAIT_MAX: Duration = Duration::from_millis(250);
+
+/// Transactions that `txpool_content` shows at most.
+const CONTENT_MAX: usize = 10_000;
 
 /// The way into the pool.
 #[derive(Clone)]
@@ -123,7 +126,11 @@ impl Ingress for NodeIngress {
     fn pool_content(&self, sender: Option<Address>) -> PoolContent {
         let content = self.ask(move |pool| {
             let mut content = PoolContent::default();
-            for entry in pool.content(sender.as_ref()) {
+            let entries = match sender {
+                Some(sender) => pool.content_of(&sender),
+                None => pool.content(CONTENT_MAX),
+            };
+            for entry in entries {
                 match entry.place {
                     Place::Queued => content.queued.push(entry.tx),
                     Place::Ready | Place::InFlight => content.pending.push(entry.tx),
@@ -136,18 +143,18 @@ impl Ingress for NodeIngress {
 
     fn pending_nonce(&self, address: &Address) -> Option<u64> {
         let address = *address;
-        self.ask(move |pool| pool.pending_nonce(&address)).flatten()
+        self.ask(move |pool| pool.pending_nonce(&address))
     }
 
     fn pool_transaction(&self, hash: &B256) -> Option<PoolTx> {
         let hash = *hash;
-        let found = self.ask(move |pool| pool.find(&hash)).flatten()?;
+        let found = self.ask(move |pool| pool.get(&hash)).flatten()?;
         Some(PoolTx { queued: found.place == Place::Queued, tx: found.tx })
     }
 
     fn drop_reason(&self, hash: &B256) -> Option<Reject> {
         let hash = *hash;
-        self.ask(move |pool| pool.drop_reason(&hash)).flatten()
+        self.ask(move |pool| pool.fate(&hash)).flatten()
     }
 
     fn subscribe_pending(&self) -> broadcast::Receiver<B256> {
@@ -169,25 +176,14 @@ impl NodeProofs {
 }
 
 impl Proofs for NodeProofs {
-    fn prove(&self, address: Address, keys: Vec<B256>) -> BoxFuture<Result<ProvenAccount, ProofError>> {
+    fn prove(&self, address: Address, slots: Vec<U256>) -> BoxFuture<Result<ProvenAccount, ProofError>> {
         let (reply, answer) = oneshot::channel();
-        let slots = keys.iter().map(|key| U256::from_be_bytes(key.0)).collect();
         let sent = self.requests.try_send(ProofRequest { address, slots, reply });
         self.bell.ring();
         Box::pin(async move {
             sent.map_err(|_| ProofError::Busy)?;
             let (block_number, proof) = answer.await.map_err(|_| ProofError::Stopped)?;
-            let info = proof.info;
-            let slots = keys.into_iter().zip(proof.storage).map(|(key, slot)| (key, slot.value, slot.proof));
-            Ok(ProvenAccount {
-                block_number,
-                nonce: info.map_or(0, |info| info.nonce),
-                balance: info.map_or(U256::ZERO, |info| info.balance),
-                code_hash: info.map_or(KECCAK_EMPTY, |info| info.code_hash),
-                storage_root: proof.storage_root,
-                account_proof: proof.account_proof,
-                slots: slots.collect(),
-            })
+            Ok(ProvenAccount { block_number, proof })
         })
     }
 }

@@ -4,18 +4,19 @@
 //! starts lanes, JSON-RPC and console. [`Node::stop`] ends it in order. The stages themselves are in [`stages`]; what they
 //! tell each other outside the rings is in [`shared`].
 
-mod checkpoint;
+pub mod checkpoint;
 pub mod console;
 pub mod datadir;
-mod desk;
-mod ingress;
-mod lanes;
+pub mod desk;
+pub mod ingress;
+pub mod lanes;
 pub mod messages;
 pub mod metrics;
+pub mod movable;
 pub mod record;
 pub mod recovery;
 pub mod shared;
 pub mod stages;
-mod start;
+pub mod start;
 
 pub use start::{Addresses, Node, known_spec as start_spec, start};

@@ -2,7 +2,6 @@
 
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Why the node no longer sequences.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -136,41 +135,9 @@ impl Shared {
     }
 }
 
-/// Wall clock that never goes back (fault 22: the host's clock may jump).
-#[derive(Debug, Default)]
-pub struct WallClock {
-    newest_us: u64,
-}
-
-impl WallClock {
-    /// A clock that starts no earlier than `floor_us`, microseconds of Unix time.
-    pub fn starting_at(floor_us: u64) -> Self {
-        Self { newest_us: floor_us }
-    }
-
-    /// Microseconds of Unix time, never less than the last answer.
-    pub fn now_us(&mut self) -> u64 {
-        let read = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
-        self.advance(read)
-    }
-
-    fn advance(&mut self, read_us: u64) -> u64 {
-        self.newest_us = self.newest_us.max(read_us);
-        self.newest_us
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_wall_clock_stands_still_when_the_host_goes_back() {
-        let mut clock = WallClock::starting_at(1_000);
-        assert_eq!(clock.advance(5_000), 5_000);
-        assert_eq!(clock.advance(5_000 - 3_600_000_000u64.min(4_000)), 5_000);
-        assert_eq!(clock.advance(6_000), 6_000);
-    }
 
     #[test]
     fn a_halt_keeps_its_first_reason_and_stops_admission() {

@@ -8,8 +8,9 @@ use crate::node::ingress::{NodeIngress, NodeProofs};
 use crate::node::lanes::PromiseLanes;
 use crate::node::messages::{Answer, CommitItem, Rooted};
 use crate::node::metrics::Metrics;
+use crate::node::movable::MovableExecutor;
 use crate::node::recovery::{Recovered, recover};
-use crate::node::shared::{Halt, Shared, WallClock};
+use crate::node::shared::{Halt, Shared};
 use crate::node::stages::admit::{self, AdmitStage, NewestState};
 use crate::node::stages::commit::{self, CommitStage};
 use crate::node::stages::ingest::IngestStage;
@@ -20,19 +21,18 @@ use anyhow::Context;
 use ironlane_executor::ChainSpec;
 use ironlane_fpga::backend::scalar;
 use ironlane_history::History;
-use ironlane_hostinfo::CpuTopology;
 use ironlane_netstack::{IngestConfig, TcpConfig, TcpIngest, wire::Welcome};
 use ironlane_pool::{Admission, Feedback, Limits, Pending, PoolConfig, Rules};
 use ironlane_promise::Signer;
 use ironlane_rpc::{PendingBlocks, RpcConfig, RpcContext};
-use ironlane_runtime::{Builder, Cores, Running, Topology, place};
+use ironlane_runtime::{Builder, HostClock, Running, Topology, WallClock, read_host};
 use ironlane_types::{ClosedBlock, Submission};
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::broadcast;
 
 /// What an acknowledgement stands for.
@@ -41,6 +41,8 @@ pub const DURABILITY: &str = "durable";
 const RPC_QUEUE: usize = 4096;
 /// Questions and proof requests that may wait.
 const QUESTION_QUEUE: usize = 1024;
+/// How long a stopping node finishes what it has taken.
+const DRAIN_GRACE: Duration = Duration::from_secs(2);
 /// Admitted hashes that a slow subscriber may leave unread.
 const ADMITTED_QUEUE: usize = 8192;
 
@@ -96,8 +98,10 @@ impl Node {
     pub fn stop(self) -> anyhow::Result<Option<Halt>> {
         self.shared.stop();
         self.runtime.block_on(self.rpc.stop());
+        if !self.lanes.drain_and_shutdown(DRAIN_GRACE) {
+            tracing::warn!("not everything under way was finished: what was not acknowledged may be lost");
+        }
         self.hashes.close();
-        self.lanes.shutdown();
         self.history.close()?;
         self.runtime.shutdown_background();
         Ok(self.shared.halt_reason())
@@ -129,26 +133,15 @@ pub fn known_spec(dir: &DataDir) -> anyhow::Result<ChainSpec> {
 }
 
 fn topology(config: &NodeConfig, choices: &mut Vec<String>) -> anyhow::Result<Topology> {
-    let mut topology = if config.topology == "auto" {
-        let cpus = CpuTopology::read(Path::new("/"))?;
-        let topology = place(&cores_of(&cpus))?;
-        choices.push(format!("topology {} for {} usable cores", topology.name, cores_of(&cpus).physical.len()));
-        topology
-    } else {
-        Topology::open(&config.topology)?
-    };
+    let host = read_host();
+    let mut topology = Topology::choose(&config.topology, &host)?;
+    choices.push(format!("topology {} on {} usable cores", topology.name, host.effective_cores()));
     if let Some(workers) = config.auth_workers {
         topology.auth.workers = workers;
         topology.auth.cores.clear();
     }
     choices.extend(topology.describe());
     Ok(topology)
-}
-
-/// One usable logical CPU for each physical core, and those that are isolated.
-fn cores_of(cpus: &CpuTopology) -> Cores {
-    let physical = cpus.usable_cores().values().filter_map(|siblings| siblings.first().map(|cpu| cpu.id)).collect();
-    Cores { physical, isolated: cpus.isolated.iter().collect() }
 }
 
 fn pool_rules(spec: &ChainSpec) -> Rules {
@@ -276,7 +269,7 @@ pub fn start(config: &NodeConfig) -> anyhow::Result<Node> {
         base_fee_wei: open.and_then(|open| open.base_fee).or(parent.base_fee_per_gas).unwrap_or(0),
         block_gas_max: open.map_or(parent.gas_limit, |open| open.gas_limit),
     };
-    let pool = Admission::new(pool_config, Box::new(engine), NewestState(state.clone()));
+    let pool = Admission::new(pool_config, Box::new(engine), NewestState(state.clone()))?;
     let links = admit::Links {
         submissions,
         rpc: rpc_rx,
@@ -296,9 +289,9 @@ pub fn start(config: &NodeConfig) -> anyhow::Result<Node> {
         sequence: config.sequence.clone(),
     };
     let links = sequence::Links { ready, feedback, commit: to_commit, root: to_root };
-    let clock = WallClock::starting_at(timestamp_us);
+    let clock = WallClock::new(Arc::new(HostClock), timestamp_us);
     let sequence = SequenceStage::new(
-        executor,
+        MovableExecutor::new(executor),
         links,
         policy,
         pending.clone(),

@@ -136,17 +136,14 @@ impl AdmitStage {
             }
             return count;
         }
-        let before = self.batch.len();
-        self.pool.push(&mut self.batch);
-        before - self.batch.len()
+        self.pool.push(&mut self.batch)
     }
 
     fn decide(&mut self, now: u64, budget: usize) -> usize {
         let room = self.links.ready.free_now().min(budget);
         let mut output = std::mem::take(&mut self.output);
-        self.pool.poll(now, room, &mut output);
-        let done = output.ready.len() + output.accepted.len() + output.rejected.len();
-        if done > 0 {
+        let done = self.pool.poll(now, room, &mut output);
+        if output.ready.len() + output.accepted.len() + output.rejected.len() > 0 {
             self.metrics.admitted.inc_by(output.accepted.len() as u64);
             let watched = self.links.admitted.receiver_count() > 0;
             for accepted in output.accepted.drain(..) {

@@ -11,13 +11,14 @@
 use crate::config::SequenceConfig;
 use crate::node::messages::{CommitItem, SealedMini};
 use crate::node::metrics::Metrics;
-use crate::node::shared::{Shared, WallClock};
+use crate::node::movable::MovableExecutor;
+use crate::node::shared::Shared;
 use alloy_consensus::{Header, Transaction};
 use alloy_primitives::{Address, B256, Bytes, keccak256};
-use ironlane_executor::{Executor, NextBlock, next_context};
+use ironlane_executor::{NextBlock, next_context};
 use ironlane_pool::{Feedback, Pending};
 use ironlane_rpc::PendingBlocks;
-use ironlane_runtime::{Consumer, Producer, Stage, now_ns};
+use ironlane_runtime::{Consumer, Producer, Stage, WallClock, now_ns};
 use ironlane_types::{BlockContext, ClosedBlock, ExecutedTx, Origin, Reject};
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,7 +66,7 @@ struct OpenMini {
 
 /// The stage.
 pub struct SequenceStage {
-    executor: Executor,
+    executor: MovableExecutor,
     links: Links,
     policy: BlockPolicy,
     pending: PendingBlocks,
@@ -86,7 +87,7 @@ impl SequenceStage {
     /// block open, which then goes on.
     #[allow(clippy::too_many_arguments)]
     pub fn new(
-        executor: Executor,
+        executor: MovableExecutor,
         links: Links,
         policy: BlockPolicy,
         pending: PendingBlocks,
@@ -126,7 +127,7 @@ impl SequenceStage {
         let number = self.parent.number + 1;
         let randao = keccak256([b"ironlane/prevrandao".as_slice(), &number.to_be_bytes()].concat());
         let next = NextBlock {
-            timestamp: self.clock.now_us() / 1_000_000,
+            timestamp: self.clock.unix_us() / 1_000_000,
             beneficiary: self.policy.beneficiary,
             gas_limit: None,
             prev_randao: randao,
@@ -200,7 +201,7 @@ impl SequenceStage {
         self.metrics.mini_blocks.inc();
         self.metrics.latency().sequence.observe(sealed_ns.saturating_sub(opened_ns) as f64 * 1e-9);
         let block_number = self.executor.context().map_or(0, |context| context.number);
-        let timestamp_us = self.clock.now_us();
+        let timestamp_us = self.clock.unix_us();
         let mini =
             SealedMini { height: self.height, block_number, timestamp_us, sealed_ns, txs, waiting, state_version };
         self.send(CommitItem::Mini(Box::new(mini)));
