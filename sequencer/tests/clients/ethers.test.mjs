@@ -8,7 +8,7 @@ let node, provider, wallet, socket, artifact, contract;
 before(async () => {
   artifact = compileCounter();
   node = await startNode();
-  provider = new JsonRpcProvider(node.http, undefined, { polling: true, pollingInterval: 50 });
+  provider = new JsonRpcProvider(node.http, undefined, { polling: true, pollingInterval: 50, cacheTimeout: -1 });
   wallet = new Wallet(KEY, provider);
   socket = new WebSocketProvider(node.ws);
 });
