@@ -16,6 +16,9 @@ pub(crate) const SLOT_PAGES: u64 = 8;
 /// Where segment headers and slot pages have their checksum, in every version: with it they fill one disk sector.
 const CRC_AT: usize = 504;
 
+/// Largest count or number that a file may claim: what is counted on from there cannot overflow.
+const COUNT_MAX: u64 = u64::MAX / 2;
+
 const RECORD_MAGIC: [u8; 4] = *b"IrJr";
 const SEGMENT_MAGIC: [u8; 8] = *b"IRONJRNL";
 const SLOT_MAGIC: [u8; 8] = *b"IRONSLOT";
@@ -28,7 +31,8 @@ pub(crate) fn segment_name(index: u64) -> String {
 
 pub(crate) fn segment_index(name: &str) -> Option<u64> {
     let hex = name.strip_prefix("journal-")?.strip_suffix(".seg")?;
-    if hex.len() == 16 { u64::from_str_radix(hex, 16).ok() } else { None }
+    let index = if hex.len() == 16 { u64::from_str_radix(hex, 16).ok()? } else { return None };
+    (index <= COUNT_MAX).then_some(index)
 }
 
 pub(crate) const fn align_up(n: usize, to: usize) -> usize {
@@ -221,7 +225,7 @@ impl SegmentHeader {
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Unusable> {
         check_sector(bytes, &SEGMENT_MAGIC)?;
-        Ok(Self {
+        let header = Self {
             identity: array(bytes, 16),
             salt: array(bytes, 48),
             index: u64_at(bytes, 64),
@@ -230,7 +234,8 @@ impl SegmentHeader {
             epoch: u64_at(bytes, 88),
             segment_bytes: u64_at(bytes, 96),
             previous: array(bytes, 104),
-        })
+        };
+        if (1..=COUNT_MAX).contains(&header.base) { Ok(header) } else { Err(Unusable::Blank) }
     }
 
     pub(crate) fn key(&self) -> Key {
@@ -260,7 +265,7 @@ pub(crate) fn decode_slot(bytes: &[u8]) -> Result<(SignerSlot, [u8; 32]), Unusab
         signed: SignerMark { height: u64_at(bytes, 64), digest: array(bytes, 72) },
         pending: SignerMark { height: u64_at(bytes, 104), digest: array(bytes, 112) },
     };
-    Ok((slot, array(bytes, 16)))
+    if slot.generation <= COUNT_MAX { Ok((slot, array(bytes, 16))) } else { Err(Unusable::Blank) }
 }
 
 /// Page of the slot's file that this generation goes to.
