@@ -63,8 +63,8 @@ impl Tree {
         value.clear();
         encode.value(self, leaf, value);
         let path = Path::new(&self.leaves.get(leaf).key, base, KEY_NIBBLES, true);
-        rlp::put_list(out, rlp::string_len(path.as_slice()) + rlp::string_len(value));
-        rlp::put_string(out, path.as_slice());
+        rlp::put_list(out, path.item_len() + rlp::string_len(value));
+        path.put(out);
         rlp::put_string(out, value);
     }
 
@@ -72,10 +72,13 @@ impl Tree {
     pub(crate) fn encode_extension(&self, node: Ref, base: usize, below: &[u8], out: &mut Vec<u8>) {
         let depth = usize::from(self.nodes.head(node).depth);
         let path = Path::new(&self.leaves.get(self.any_leaf(node)).key, base, depth, false);
-        let item = if below.len() == 32 { HASH_ITEM_LEN } else { below.len() };
-        rlp::put_list(out, rlp::string_len(path.as_slice()) + item);
-        rlp::put_string(out, path.as_slice());
-        if below.len() == 32 { rlp::put_hash(out, below) } else { out.extend_from_slice(below) }
+        let hash = <&[u8; 32]>::try_from(below);
+        rlp::put_list(out, path.item_len() + hash.map_or(below.len(), |_| HASH_ITEM_LEN));
+        path.put(out);
+        match hash {
+            Ok(hash) => rlp::put_hash(out, hash),
+            Err(_) => out.extend_from_slice(below),
+        }
     }
 
     /// Whether an extension stands above `node`.

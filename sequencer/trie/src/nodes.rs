@@ -169,8 +169,12 @@ impl Nodes {
         }
         let (_, hashes) = self.body_mut(node, head.count());
         let slot = &mut hashes[place * 32..place * 32 + 32];
-        slot[..hash.len()].copy_from_slice(hash);
-        slot[hash.len()..].fill(0);
+        if let Ok(whole) = <&[u8; 32]>::try_from(hash) {
+            slot.copy_from_slice(whole);
+        } else {
+            slot[..hash.len()].copy_from_slice(hash);
+            slot[hash.len()..].fill(0);
+        }
     }
 
     /// Says which children stand as RLP.

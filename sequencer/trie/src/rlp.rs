@@ -17,6 +17,7 @@ pub(crate) const fn header_len(len: usize) -> usize {
     }
 }
 
+#[inline]
 fn put_header(out: &mut Vec<u8>, len: usize, short: u8) {
     match len {
         0..56 => out.push(short + len as u8),
@@ -48,9 +49,11 @@ pub(crate) fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
 pub(crate) const HASH_ITEM_LEN: usize = 33;
 
 /// A hash with its header.
-pub(crate) fn put_hash(out: &mut Vec<u8>, hash: &[u8]) {
-    out.push(HASH_HEADER);
-    out.extend_from_slice(hash);
+#[inline]
+pub(crate) fn put_hash(out: &mut Vec<u8>, hash: &[u8; 32]) {
+    let mut item = [HASH_HEADER; HASH_ITEM_LEN];
+    item[1..].copy_from_slice(hash);
+    out.extend_from_slice(&item);
 }
 
 /// Length of an item, read from its first byte; for items below 56 bytes of payload.
@@ -62,10 +65,56 @@ pub(crate) fn short_item_len(first: u8) -> usize {
     }
 }
 
-/// A number without its leading zeros, big-endian.
-pub(crate) fn trimmed(bytes: &[u8]) -> &[u8] {
-    let zeros = bytes.iter().take_while(|b| **b == 0).count();
-    &bytes[zeros..]
+/// A number's bytes, big-endian, without leading zeros: at the front of an array, so that copies have a constant size.
+#[derive(Clone, Copy)]
+pub(crate) struct Number<const N: usize> {
+    bytes: [u8; N],
+    len: usize,
+}
+
+impl Number<8> {
+    #[inline]
+    pub(crate) fn from_u64(value: u64) -> Self {
+        let len = 8 - value.leading_zeros() as usize / 8;
+        Number { bytes: value.checked_shl(64 - 8 * len as u32).unwrap_or(0).to_be_bytes(), len }
+    }
+}
+
+impl Number<16> {
+    #[inline]
+    pub(crate) fn from_u128(value: u128) -> Self {
+        let len = 16 - value.leading_zeros() as usize / 8;
+        Number { bytes: value.checked_shl(128 - 8 * len as u32).unwrap_or(0).to_be_bytes(), len }
+    }
+}
+
+impl Number<32> {
+    #[inline]
+    pub(crate) fn from_word(word: &[u8; 32]) -> Self {
+        let zeros = word.iter().take_while(|b| **b == 0).count();
+        let mut bytes = [0; 32];
+        bytes[..32 - zeros].copy_from_slice(&word[zeros..]);
+        Number { bytes, len: 32 - zeros }
+    }
+}
+
+impl<const N: usize> Number<N> {
+    /// Bytes as a string with its header.
+    #[inline]
+    pub(crate) fn item_len(&self) -> usize {
+        if self.len == 1 && self.bytes[0] < 0x80 { 1 } else { 1 + self.len }
+    }
+
+    /// The number as a string with its header.
+    #[inline]
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        if self.len != 1 || self.bytes[0] >= 0x80 {
+            out.push(EMPTY_STRING + self.len as u8);
+        }
+        let end = out.len() + self.len;
+        out.extend_from_slice(&self.bytes);
+        out.truncate(end);
+    }
 }
 
 /// Compact ("hex prefix") encoding of nibbles `from..to` of a key, as at most 33 bytes.
@@ -97,14 +146,29 @@ impl Path {
         Path { bytes, len: 1 + whole as u8 }
     }
 
-    pub(crate) fn as_slice(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
+    /// Bytes as a string with its header.
+    #[inline]
+    pub(crate) fn item_len(&self) -> usize {
+        // The first byte is below 0x80, and 33 bytes are a short string.
+        if self.len == 1 { 1 } else { 1 + usize::from(self.len) }
+    }
+
+    /// The path as a string with its header.
+    #[inline]
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        if self.len != 1 {
+            out.push(EMPTY_STRING + self.len);
+        }
+        let end = out.len() + usize::from(self.len);
+        out.extend_from_slice(&self.bytes);
+        out.truncate(end);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloy_primitives::U256;
     use alloy_rlp::Encodable;
 
     #[test]
@@ -143,7 +207,40 @@ mod tests {
                     }
                     nibbles.extend((from..to).map(|d| nibble(&key, d)));
                     let expected: Vec<u8> = nibbles.chunks(2).map(|p| (p[0] << 4 | p[1]) as u8).collect();
-                    assert_eq!(Path::new(&key, from, to, leaf).as_slice(), expected, "{from}..{to} {leaf}");
+                    let mut theirs = Vec::new();
+                    expected.as_slice().encode(&mut theirs);
+                    let path = Path::new(&key, from, to, leaf);
+                    let mut ours = Vec::new();
+                    path.put(&mut ours);
+                    assert_eq!(ours, theirs, "{from}..{to} {leaf}");
+                    assert_eq!(path.item_len(), ours.len());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_are_encoded_as_alloy_does() {
+        for bits in 0..=256usize {
+            for value in [U256::from(1) << bits, (U256::from(1) << bits).wrapping_sub(U256::from(1))] {
+                let mut theirs = Vec::new();
+                value.encode(&mut theirs);
+                let check =
+                    |ours: Vec<u8>, len: usize| assert_eq!((ours, len), (theirs.clone(), theirs.len()));
+                let encoded = |put: &dyn Fn(&mut Vec<u8>)| {
+                    let mut out = Vec::new();
+                    put(&mut out);
+                    out
+                };
+                let word = Number::from_word(&value.to_be_bytes());
+                check(encoded(&|out| word.put(out)), word.item_len());
+                if let Ok(value) = u128::try_from(value) {
+                    let number = Number::from_u128(value);
+                    check(encoded(&|out| number.put(out)), number.item_len());
+                }
+                if let Ok(value) = u64::try_from(value) {
+                    let number = Number::from_u64(value);
+                    check(encoded(&|out| number.put(out)), number.item_len());
                 }
             }
         }

@@ -6,7 +6,7 @@ use crate::{
     leaves::AccountValue,
     mem::prefetch,
     nodes::{NONE, Ref},
-    rlp,
+    rlp::{self, HASH_ITEM_LEN, Number},
     tree::{Job, Jobs, OpKey, ROOT_PLACE, SETTLED_LEAVES_MIN, Tree, Values},
 };
 use alloy_primitives::{B256, U256};
@@ -137,22 +137,20 @@ impl Tables {
 impl Encode for Tables {
     fn value(&self, tree: &Tree, leaf: u32, out: &mut Vec<u8>) {
         let value = AccountValue::unpack(&tree.leaves.get(leaf).value);
-        let nonce = value.nonce.to_be_bytes();
-        let nonce = rlp::trimmed(&nonce);
-        let wide;
-        let narrow;
-        let balance = if value.code & WIDE == 0 {
-            narrow = value.balance.to_be_bytes();
-            rlp::trimmed(&narrow)
+        let nonce = Number::from_u64(value.nonce);
+        if value.code & WIDE == 0 {
+            let balance = Number::from_u128(value.balance);
+            rlp::put_list(out, nonce.item_len() + balance.item_len() + 2 * HASH_ITEM_LEN);
+            nonce.put(out);
+            balance.put(out);
         } else {
-            wide = self.balance(leaf, &value).to_be_bytes::<32>();
-            rlp::trimmed(&wide)
-        };
-        rlp::put_list(out, rlp::string_len(nonce) + rlp::string_len(balance) + 2 * rlp::HASH_ITEM_LEN);
-        rlp::put_string(out, nonce);
-        rlp::put_string(out, balance);
-        rlp::put_hash(out, self.storages[value.storage as usize].hash.as_slice());
-        rlp::put_hash(out, self.code_hash(&value).as_slice());
+            let balance = Number::from_word(&self.balance(leaf, &value).to_be_bytes());
+            rlp::put_list(out, nonce.item_len() + balance.item_len() + 2 * HASH_ITEM_LEN);
+            nonce.put(out);
+            balance.put(out);
+        }
+        rlp::put_hash(out, &self.storages[value.storage as usize].hash);
+        rlp::put_hash(out, &self.code_hash(&value));
     }
 }
 
@@ -161,7 +159,7 @@ pub(crate) struct Slots;
 
 impl Encode for Slots {
     fn value(&self, tree: &Tree, leaf: u32, out: &mut Vec<u8>) {
-        rlp::put_string(out, rlp::trimmed(&tree.leaves.get(leaf).value));
+        Number::from_word(&tree.leaves.get(leaf).value).put(out);
     }
 }
 
