@@ -38,7 +38,9 @@ pub struct RpcContext {
     pub sequencer: Address,
 }
 
-/// The way into the pool and the questions that only the pool can answer. Implemented by the node over admission.
+/// The way into the pool and the questions that only the pool can answer. Implemented by the node over admission. The
+/// methods that are not futures may wait for the pool for a moment: they are called on threads for blocking work, all
+/// but [`Self::subscribe_pending`].
 pub trait Ingress: Send + Sync + 'static {
     /// Hands in raw EIP-2718 bytes. Resolves with the hash once the transaction is admitted (queued or pending), or with
     /// the reason why not.

@@ -44,16 +44,14 @@ const QUICK: &[(&str, usize, Sync)] = &[
     ("eth_getCode", 2, state::code),
     ("eth_getStorageAt", 3, state::storage_at),
     ("eth_getStorageValues", 2, state::storage_values),
-    ("eth_getTransactionCount", 2, state::transaction_count),
     ("eth_newFilter", 1, logs::new_filter),
     ("eth_newBlockFilter", 0, logs::new_block_filter),
     ("eth_newPendingTransactionFilter", 1, logs::new_pending_filter),
     ("eth_uninstallFilter", 1, logs::uninstall_filter),
-    ("txpool_status", 0, pool::status),
     ("ironlane_sequencer", 0, ironlane::sequencer),
 ];
 
-/// Methods that may read the archive, or make a long answer: they run on the threads for blocking work.
+/// Methods that may read the archive, ask the pool, or make a long answer: they run on the threads for blocking work.
 const SLOW: &[(&str, usize, Sync)] = &[
     ("eth_feeHistory", 3, fees::fee_history),
     ("eth_getBlockByNumber", 2, blocks::by_number),
@@ -63,6 +61,7 @@ const SLOW: &[(&str, usize, Sync)] = &[
     ("eth_getBlockTransactionCountByHash", 1, blocks::count_by_hash),
     ("eth_getUncleCountByBlockNumber", 1, blocks::uncle_count_by_number),
     ("eth_getUncleCountByBlockHash", 1, blocks::uncle_count_by_hash),
+    ("eth_getTransactionCount", 2, state::transaction_count),
     ("eth_getTransactionByHash", 1, transactions::by_hash),
     ("eth_getTransactionByBlockNumberAndIndex", 2, transactions::by_number_and_index),
     ("eth_getTransactionByBlockHashAndIndex", 2, transactions::by_block_hash_and_index),
@@ -71,6 +70,7 @@ const SLOW: &[(&str, usize, Sync)] = &[
     ("eth_getLogs", 1, logs::get_logs),
     ("eth_getFilterChanges", 1, logs::filter_changes),
     ("eth_getFilterLogs", 1, logs::filter_logs),
+    ("txpool_status", 0, pool::status),
     ("txpool_content", 0, pool::content),
     ("txpool_contentFrom", 1, pool::content_from),
     ("txpool_inspect", 0, pool::inspect),

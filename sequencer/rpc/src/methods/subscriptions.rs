@@ -59,7 +59,7 @@ async fn serve(api: Arc<Api>, pending: PendingSubscriptionSink, topic: Topic, ex
     let Ok(sink) = pending.accept().await else { return };
     RpcStats::add(&api.stats.subscriptions);
     let slow = match topic {
-        Topic::Pending { full } => pump_pending(&api, sink, hashes, full).await,
+        Topic::Pending { full } => pump_pending(api.clone(), sink, hashes, full).await,
         Topic::NewHeads => {
             pump_blocks(sink, blocks, |block| vec![Value::Object(json::header(&block.header, block.hash))])
                 .await
@@ -106,7 +106,7 @@ async fn pump_blocks(
 }
 
 async fn pump_pending(
-    api: &Api,
+    api: Arc<Api>,
     mut sink: SubscriptionSink,
     mut hashes: broadcast::Receiver<B256>,
     full: bool,
@@ -117,10 +117,14 @@ async fn pump_pending(
             hash = hashes.recv() => hash,
         };
         let item = match hash {
-            Ok(hash) if full => match pending_transaction(api, &hash) {
-                Some(item) => item,
-                None => continue,
-            },
+            Ok(hash) if full => {
+                let api = api.clone();
+                // The pool is asked, which may wait.
+                match tokio::task::spawn_blocking(move || pending_transaction(&api, &hash)).await {
+                    Ok(Some(item)) => item,
+                    _ => continue,
+                }
+            }
             Ok(hash) => json!(hash),
             Err(RecvError::Lagged(_)) => return true,
             Err(RecvError::Closed) => return false,
