@@ -81,7 +81,11 @@ fn libsecp_us(batch: &Batch, seconds: f64) -> anyhow::Result<f64> {
 }
 
 /// Runs `work`, which does `count` items, for about so many seconds; the median time of an item in µs.
-fn median_us(seconds: f64, count: usize, mut work: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<f64> {
+fn median_us(
+    seconds: f64,
+    count: usize,
+    mut work: impl FnMut() -> anyhow::Result<()>,
+) -> anyhow::Result<f64> {
     let end = Instant::now() + Duration::from_secs_f64(seconds);
     let mut samples = vec![];
     while samples.len() < 3 || Instant::now() < end {

@@ -46,7 +46,14 @@ unsafe fn permute<V: Lanes>(a: &mut [V; 25]) {
     for constant in ROUND_CONSTANTS {
         // SAFETY: the caller has the features of `V`, which is all that its methods ask for.
         unsafe {
-            let c = [0, 1, 2, 3, 4].map(|x| a[x].xor3(a[x + 5], a[x + 10]).xor3(a[x + 15], a[x + 20]));
+            // Written out: a closure would not be compiled with the features of the function it ends up in.
+            let c = [
+                a[0].xor3(a[5], a[10]).xor3(a[15], a[20]),
+                a[1].xor3(a[6], a[11]).xor3(a[16], a[21]),
+                a[2].xor3(a[7], a[12]).xor3(a[17], a[22]),
+                a[3].xor3(a[8], a[13]).xor3(a[18], a[23]),
+                a[4].xor3(a[9], a[14]).xor3(a[19], a[24]),
+            ];
             let d = [
                 c[4].xor(c[1].rol::<1, 63>()),
                 c[0].xor(c[2].rol::<1, 63>()),

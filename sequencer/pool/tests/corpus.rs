@@ -35,7 +35,7 @@ fn senders_of_signed_transactions() {
         // Every transaction of these tests is signed for chain 1, some on purpose for another.
         let mut rig = Rig::new(permissive(1, Rules { tx_gas_max: None, ..Rules::PRAGUE }));
         let decoded = TxEnvelope::decode_2718_exact(&raw);
-        let nonce = decoded.as_ref().map_or(0, |tx| alloy_consensus::Transaction::nonce(tx));
+        let nonce = decoded.as_ref().map_or(0, alloy_consensus::Transaction::nonce);
         rig.ledger.edit(sender, |a| (a.nonce, a.balance) = (nonce, U256::MAX));
         match rig.send(raw.clone()) {
             Ok(hash) => {
