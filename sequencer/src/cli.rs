@@ -8,7 +8,12 @@ use std::path::PathBuf;
 
 /// A sequencer appliance for EVM rollups.
 #[derive(Debug, Parser)]
-#[command(name = "ironlane", version, about, after_help = "Example: ironlane run --dev\nWithout a command: the development node.")]
+#[command(
+    name = "ironlane",
+    version,
+    about,
+    after_help = "Example: ironlane run --dev\nWithout a command: the development node."
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -34,7 +39,9 @@ pub enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the node.
-    #[command(after_help = "Example: ironlane run --datadir /var/lib/ironlane --genesis genesis.json --topology quad")]
+    #[command(
+        after_help = "Example: ironlane run --datadir /var/lib/ironlane --genesis genesis.json --topology quad"
+    )]
     Run(RunArgs),
     /// Re-execute a chain of blocks from an RLP file and check every header field.
     #[command(after_help = "Example: ironlane import --genesis genesis.json --chain chain.rlp --json")]
@@ -49,7 +56,9 @@ pub enum Command {
     #[command(after_help = "Example: ironlane snapshot --datadir ./ironlane-data --json")]
     Snapshot(SnapshotArgs),
     /// Check a promise, as `ironlane_getPromise` answers it, against the sequencer's address.
-    #[command(after_help = "Example: ironlane promise verify --file promise.json --chain-id 31337 --sequencer 0x…")]
+    #[command(
+        after_help = "Example: ironlane promise verify --file promise.json --chain-id 31337 --sequencer 0x…"
+    )]
     Promise(PromiseArgs),
 }
 

@@ -209,7 +209,9 @@ impl NodeConfig {
     /// Checks what types cannot.
     pub fn check(&self) -> anyhow::Result<()> {
         if self.block_interval_s == 0 {
-            bail!("block_interval_s is 0: block timestamps count whole seconds and must rise, so use at least 1");
+            bail!(
+                "block_interval_s is 0: block timestamps count whole seconds and must rise, so use at least 1"
+            );
         }
         if self.sequence.mini_block_txs_max == 0 {
             bail!("sequence.mini_block_txs_max is 0: a mini-block needs room for at least one transaction");
@@ -221,7 +223,9 @@ impl NodeConfig {
             bail!("journal.segment_mib is {}: choose 1 to 4096", self.journal.segment_mib);
         }
         if self.snapshot.keep == 0 {
-            bail!("snapshot.keep is 0: keep at least one snapshot, or set interval_blocks to 0 to write none");
+            bail!(
+                "snapshot.keep is 0: keep at least one snapshot, or set interval_blocks to 0 to write none"
+            );
         }
         Ok(())
     }

@@ -1,6 +1,8 @@
 //! The commands that check: `import`, `verify`, `conformance`, `snapshot`, `promise`.
 
-use crate::cli::{ConformanceArgs, ConformanceKind, ImportArgs, PromiseAction, PromiseArgs, SnapshotArgs, VerifyArgs};
+use crate::cli::{
+    ConformanceArgs, ConformanceKind, ImportArgs, PromiseAction, PromiseArgs, SnapshotArgs, VerifyArgs,
+};
 use crate::commands::print_json;
 use crate::node::datadir::DataDir;
 use crate::node::start_spec;
@@ -117,7 +119,8 @@ pub fn snapshot(args: &SnapshotArgs) -> anyhow::Result<()> {
                 SnapshotReport { height, bytes: reader.bytes(), valid: true, reason: None }
             }
             Ok(Some(reader)) => {
-                let reason = reader.passed_over().iter().find(|(h, _)| *h == height).map(|(_, why)| why.clone());
+                let reason =
+                    reader.passed_over().iter().find(|(h, _)| *h == height).map(|(_, why)| why.clone());
                 SnapshotReport { height, bytes: 0, valid: false, reason }
             }
             Ok(None) => SnapshotReport { height, bytes: 0, valid: false, reason: Some("it is gone".into()) },

@@ -75,8 +75,9 @@ pub fn finish(
         }
         std::thread::sleep(Duration::from_millis(2));
     };
-    let close_lsn = close_lsn
-        .ok_or_else(|| anyhow::anyhow!("the journal position of block {} is no longer known", header.number))?;
+    let close_lsn = close_lsn.ok_or_else(|| {
+        anyhow::anyhow!("the journal position of block {} is no longer known", header.number)
+    })?;
     let (mini_digest, timestamp_us) = match mini_height {
         0 => (B256::ZERO, 0),
         height => {

@@ -27,8 +27,9 @@ impl DataDir {
             Ok(()) => path,
             Err(_) => {
                 let path = std::env::temp_dir().join(format!("ironlane-ephemeral-{}", std::process::id()));
-                fs::create_dir_all(&path)
-                    .with_context(|| format!("the temporary data directory {} cannot be made", path.display()))?;
+                fs::create_dir_all(&path).with_context(|| {
+                    format!("the temporary data directory {} cannot be made", path.display())
+                })?;
                 path
             }
         };

@@ -210,7 +210,11 @@ impl Collector for Readings {
             // The text format wants all samples of a metric together, under one description.
             let mut group = readings.iter().filter(|reading| reading.name == name).peekable();
             let Some(first) = group.peek() else { continue };
-            let kind = if first.counter { ConstCounter::new(0u64).metric_type() } else { ConstGauge::new(0i64).metric_type() };
+            let kind = if first.counter {
+                ConstCounter::new(0u64).metric_type()
+            } else {
+                ConstGauge::new(0i64).metric_type()
+            };
             let mut metric = encoder.encode_descriptor(name, first.help, None, kind)?;
             for reading in group {
                 let labels = [(reading.label.0, reading.label.1.as_str())];

@@ -148,7 +148,8 @@ impl<'a> Record<'a> {
             KIND_OPEN => Self::Open(input.context()?),
             KIND_MINI => {
                 let header = input.mini_header()?;
-                let mut txs = Vec::with_capacity((header.tx_count as usize).min(bytes.len() / TX_PREFIX_BYTES));
+                let mut txs =
+                    Vec::with_capacity((header.tx_count as usize).min(bytes.len() / TX_PREFIX_BYTES));
                 for _ in 0..header.tx_count {
                     let sender = Address::from(input.array::<20>()?);
                     let len = u32::from_le_bytes(input.array()?) as usize;

@@ -16,9 +16,7 @@ use alloy_primitives::{B256, Bytes, keccak256};
 use anyhow::{Context, bail, ensure};
 use ironlane_executor::{BlockHashes, ChainSpec, Executor, ExecutorConfig, seal_block};
 use ironlane_history::{History, HistoryConfig};
-use ironlane_journal::{
-    Journal, JournalConfig, JournalError, Keep, Lsn, Recovery, SignerMark, check_signer,
-};
+use ironlane_journal::{Journal, JournalConfig, JournalError, Keep, Lsn, Recovery, SignerMark, check_signer};
 use ironlane_promise::{Leaf, MerkleTree, Signer, digest};
 use ironlane_state::{ChainIdentity, SnapshotDir, SnapshotError, State, StateConfig, StateWriter};
 use ironlane_trie::{Trie, TrieConfig};
@@ -161,7 +159,11 @@ fn open_base(config: &NodeConfig, spec: &ChainSpec, snapshots: &SnapshotDir) -> 
         };
         let height = reader.height();
         for (damaged, reason) in reader.passed_over() {
-            tracing::error!(damaged, reason, "a newer snapshot is damaged: an older one and a longer replay serve");
+            tracing::error!(
+                damaged,
+                reason,
+                "a newer snapshot is damaged: an older one and a longer replay serve"
+            );
         }
         let opened = (|| -> anyhow::Result<Base> {
             let head: Head = serde_json::from_slice(reader.metadata()).context("the head is not readable")?;
@@ -180,7 +182,11 @@ fn open_base(config: &NodeConfig, spec: &ChainSpec, snapshots: &SnapshotDir) -> 
             Ok(base) => return Ok(base),
             Err(error) if height == 0 => return Err(error),
             Err(error) => {
-                tracing::error!(height, error = format!("{error:#}"), "a snapshot cannot be used: trying the one before");
+                tracing::error!(
+                    height,
+                    error = format!("{error:#}"),
+                    "a snapshot cannot be used: trying the one before"
+                );
                 at_most = height - 1;
             }
         }
@@ -220,7 +226,12 @@ struct Replay<'a> {
 }
 
 impl<'a> Replay<'a> {
-    fn new(spec: &'a Arc<ChainSpec>, base: Base, history: History, signer: &'a Signer) -> anyhow::Result<Self> {
+    fn new(
+        spec: &'a Arc<ChainSpec>,
+        base: Base,
+        history: History,
+        signer: &'a Signer,
+    ) -> anyhow::Result<Self> {
         let Base { state, writer, trie, head } = base;
         let genesis = &spec.genesis;
         let hashes = BlockHashes::new();
@@ -306,7 +317,8 @@ impl<'a> Replay<'a> {
                 );
                 let mut executed = Vec::with_capacity(txs.len());
                 for tx in txs {
-                    let envelope = TxEnvelope::decode_2718_exact(tx.raw).context("a journalled transaction")?;
+                    let envelope =
+                        TxEnvelope::decode_2718_exact(tx.raw).context("a journalled transaction")?;
                     let raw = Bytes::copy_from_slice(tx.raw);
                     let tx = Tx { hash: keccak256(&raw), sender: tx.sender, envelope, raw };
                     let hash = tx.hash;
@@ -326,8 +338,7 @@ impl<'a> Replay<'a> {
                 self.timestamp_us = header.timestamp_us;
                 self.digest = digest(&header, self.spec.chain_id);
                 let signature = self.signer.sign(self.digest);
-                let mini =
-                    MiniBlock { header, digest: self.digest, signature, txs: executed, state_version };
+                let mini = MiniBlock { header, digest: self.digest, signature, txs: executed, state_version };
                 self.history.publish_mini_block(mini)?;
             }
             Record::Close { number, gas_used } => {

@@ -146,9 +146,8 @@ fn topology(config: &NodeConfig, choices: &mut Vec<String>) -> anyhow::Result<To
 
 fn pool_rules(spec: &ChainSpec) -> Rules {
     use ironlane_executor::revm::primitives::hardfork::SpecId;
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let spec_id = spec.spec_id(1, now);
     if spec_id.is_enabled_in(SpecId::OSAKA) {
         Rules::OSAKA
@@ -248,8 +247,13 @@ pub fn start(config: &NodeConfig) -> anyhow::Result<Node> {
 
     // Admission.
     let auth = builder.topology().auth.clone();
-    let engine_config =
-        scalar::Config { workers: auth.workers, cpus: auth.cores.clone(), ..scalar::Config::default() };
+    let engine_config = scalar::Config {
+        workers: auth.workers,
+        cpus: auth.cores.clone(),
+        // Spinning on a core of one's own shortens the way; on a shared one it takes time from somebody who works.
+        spin_us: if auth.cores.is_empty() { 0 } else { 20 },
+        ..scalar::Config::default()
+    };
     let waker = admit_bell.clone();
     let engine = scalar::probe(engine_config, Some(Arc::new(move || waker.ring())))?;
     choices.push(format!("sender recovery: scalar (libsecp256k1), {} workers", auth.workers));
@@ -342,7 +346,8 @@ pub fn start(config: &NodeConfig) -> anyhow::Result<Node> {
     for gauge in builder.gauges() {
         let label = ("link", gauge.name().to_string());
         let (depth, high) = (gauge.clone(), gauge);
-        metrics.read_gauge("ironlane_link_depth", "Items in a link", label.clone(), move || depth.len() as u64);
+        metrics
+            .read_gauge("ironlane_link_depth", "Items in a link", label.clone(), move || depth.len() as u64);
         metrics.read_gauge("ironlane_link_depth_max", "Most items that a link has held", label, move || {
             high.high_water() as u64
         });
@@ -354,7 +359,9 @@ pub fn start(config: &NodeConfig) -> anyhow::Result<Node> {
     });
     let stats = state.clone();
     let table = ("table", "slots".to_string());
-    metrics.read_gauge("ironlane_state_records", "Records in the state store", table, move || stats.stats().slots);
+    metrics.read_gauge("ironlane_state_records", "Records in the state store", table, move || {
+        stats.stats().slots
+    });
 
     let rpc_threads = builder.topology().rpc_threads;
     let lanes_text = builder.topology().describe();
@@ -366,8 +373,7 @@ pub fn start(config: &NodeConfig) -> anyhow::Result<Node> {
         .build()
         .context("the RPC threads cannot be started")?;
     let client_version = format!("Ironlane/v{}/linux-x86_64/rust", env!("CARGO_PKG_VERSION"));
-    let ingress =
-        NodeIngress::new(rpc_tx, questions_tx, admit_bell, desk, shared.clone(), admitted);
+    let ingress = NodeIngress::new(rpc_tx, questions_tx, admit_bell, desk, shared.clone(), admitted);
     let context = RpcContext {
         state: state.clone(),
         history: history.clone(),

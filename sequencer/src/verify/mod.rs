@@ -125,7 +125,11 @@ fn check_senders(batch: &[(Address, Vec<u8>)]) -> anyhow::Result<()> {
             for (sender, raw) in part {
                 let envelope = TxEnvelope::decode_2718_exact(raw).context("a journalled transaction")?;
                 let signer = envelope.recover_signer().context("a journalled signature")?;
-                ensure!(signer == *sender, "{} was signed by {signer}, the journal says {sender}", keccak256(raw));
+                ensure!(
+                    signer == *sender,
+                    "{} was signed by {signer}, the journal says {sender}",
+                    keccak256(raw)
+                );
             }
             Ok(())
         };
@@ -236,7 +240,10 @@ impl SecondPass {
         let Some(recorded) = recorded else { return Ok(()) };
         if state_root != recorded.state_root {
             self.report.state_root_ok = false;
-            self.mismatch(format!("block {number}: state root {state_root}, recorded {}", recorded.state_root));
+            self.mismatch(format!(
+                "block {number}: state root {state_root}, recorded {}",
+                recorded.state_root
+            ));
         } else if self.parent_hash != recorded.hash {
             self.report.receipts_ok = false;
             let (hash, receipts) = (self.parent_hash, header.receipts_root);

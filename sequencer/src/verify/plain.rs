@@ -1,12 +1,12 @@
 //! The second opinion: plain sequential revm over its own in-memory database, and a state root by full rebuild. Nothing of
 //! the node's state store, executor or trie is used here.
 
+use alloy_consensus::Transaction;
 use alloy_eips::eip2935::HISTORY_STORAGE_ADDRESS;
 use alloy_eips::eip4788::BEACON_ROOTS_ADDRESS;
 use alloy_eips::eip6110::DEPOSIT_REQUEST_TYPE;
 use alloy_eips::eip7002::{WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS, WITHDRAWAL_REQUEST_TYPE};
 use alloy_eips::eip7251::{CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS, CONSOLIDATION_REQUEST_TYPE};
-use alloy_consensus::Transaction;
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_trie::TrieAccount;
 use alloy_trie::root::{state_root_unsorted, storage_root_unsorted};
@@ -21,7 +21,7 @@ use revm::{Context, DatabaseCommit, ExecuteCommitEvm, MainBuilder, MainContext, 
 use std::sync::Arc;
 
 /// A chain executed the plain way.
-pub struct PlainChain {
+pub(crate) struct PlainChain {
     spec: Arc<ChainSpec>,
     db: CacheDB<EmptyDB>,
     open: Option<Open>,
@@ -48,7 +48,7 @@ macro_rules! evm {
 
 impl PlainChain {
     /// The state before block one.
-    pub fn genesis(spec: Arc<ChainSpec>) -> Self {
+    pub(crate) fn genesis(spec: Arc<ChainSpec>) -> Self {
         let mut db = CacheDB::new(EmptyDB::default());
         for (hash, code) in &spec.genesis.alloc.codes {
             db.cache.contracts.insert(*hash, Bytecode::new_raw(code.clone()));
@@ -73,11 +73,12 @@ impl PlainChain {
     }
 
     /// Opens a block whose parent has this hash.
-    pub fn open(&mut self, context: BlockContext, parent_hash: B256) -> anyhow::Result<()> {
+    pub(crate) fn open(&mut self, context: BlockContext, parent_hash: B256) -> anyhow::Result<()> {
         ensure!(self.open.is_none(), "block {} opens inside another", context.number);
         self.db.cache.block_hashes.insert(U256::from(context.number - 1), parent_hash);
         let spec_id = self.spec.parameters(&context).spec_id;
-        if let Some(root) = context.parent_beacon_block_root.filter(|_| spec_id.is_enabled_in(SpecId::CANCUN)) {
+        if let Some(root) = context.parent_beacon_block_root.filter(|_| spec_id.is_enabled_in(SpecId::CANCUN))
+        {
             self.system_call(&context, BEACON_ROOTS_ADDRESS, root.into())?;
         }
         if spec_id.is_enabled_in(SpecId::PRAGUE) {
@@ -108,12 +109,13 @@ impl PlainChain {
     }
 
     /// Executes one transaction of the open block.
-    pub fn execute(&mut self, tx: Arc<Tx>) -> anyhow::Result<Arc<ExecutedTx>> {
+    pub(crate) fn execute(&mut self, tx: Arc<Tx>) -> anyhow::Result<Arc<ExecutedTx>> {
         let context = self.open.as_ref().context("a transaction outside a block")?.context.clone();
         let effective_gas_price = tx.envelope.effective_gas_price(context.base_fee);
         let result = {
             let mut evm = evm!(self, &context);
-            evm.transact_commit(tx_env(&tx)).map_err(|error| anyhow::anyhow!("{} is refused: {error:?}", tx.hash))?
+            evm.transact_commit(tx_env(&tx))
+                .map_err(|error| anyhow::anyhow!("{} is refused: {error:?}", tx.hash))?
         };
         let gas_used = result.tx_gas_used();
         let contract_address = result.created_address();
@@ -139,14 +141,17 @@ impl PlainChain {
     }
 
     /// Closes the open block; everything of its header but the state root follows from the answer.
-    pub fn close(&mut self) -> anyhow::Result<ClosedBlock> {
+    pub(crate) fn close(&mut self) -> anyhow::Result<ClosedBlock> {
         let Open { context, txs, gas_used, .. } = self.open.take().context("no block is open")?;
         let spec_id = self.spec.parameters(&context).spec_id;
         let requests = if spec_id.is_enabled_in(SpecId::PRAGUE) {
             let deposit_contract = self.spec.deposit_contract;
-            let deposits = txs.iter().flat_map(|tx| &tx.outcome.logs).any(|log| log.address == deposit_contract);
+            let deposits =
+                txs.iter().flat_map(|tx| &tx.outcome.logs).any(|log| log.address == deposit_contract);
             if deposits {
-                bail!("deposit requests (type {DEPOSIT_REQUEST_TYPE}) are L1's alone: this journal is not a sequencer's");
+                bail!(
+                    "deposit requests (type {DEPOSIT_REQUEST_TYPE}) are L1's alone: this journal is not a sequencer's"
+                );
             }
             let mut requests = Vec::new();
             for (contract, kind) in [
@@ -176,7 +181,7 @@ impl PlainChain {
     }
 
     /// The state root, by building the whole trie anew.
-    pub fn state_root(&self) -> B256 {
+    pub(crate) fn state_root(&self) -> B256 {
         let accounts = self.db.cache.accounts.iter().filter_map(|(address, account)| {
             let info = &account.info;
             if matches!(account.account_state, AccountState::NotExisting) || info.is_empty() {

@@ -212,7 +212,10 @@ impl CommitStage {
             // Only a check for replay and `verify`: when there is no room, it is left out.
             if self.held.is_none() && self.append(Prepared::Bytes { bytes, then: Waiting::Other }) {
                 done += 1;
-            } else if !matches!(self.held, Some(Prepared::Mini(_)) | Some(Prepared::Bytes { then: Waiting::Close { .. }, .. })) {
+            } else if !matches!(
+                self.held,
+                Some(Prepared::Mini(_)) | Some(Prepared::Bytes { then: Waiting::Close { .. }, .. })
+            ) {
                 self.held = None;
             }
         }
@@ -266,13 +269,16 @@ impl CommitStage {
         let signature = self.signer.sign(digest);
         let latency = self.metrics.latency();
         latency.durable.observe(now.saturating_sub(mini.sealed_ns) as f64 * 1e-9);
-        let published = MiniBlock { header, digest, signature, txs: mini.txs, state_version: mini.state_version };
+        let published =
+            MiniBlock { header, digest, signature, txs: mini.txs, state_version: mini.state_version };
         let published = match self.history.publish_mini_block(published) {
             Ok(published) => published,
             Err(error) => return self.halt(error),
         };
         let promises = self.promise_lanes.any();
-        for (position, (executed, (origin, received_ns))) in published.txs.iter().zip(mini.waiting).enumerate() {
+        for (position, (executed, (origin, received_ns))) in
+            published.txs.iter().zip(mini.waiting).enumerate()
+        {
             latency.total.observe(now.saturating_sub(received_ns) as f64 * 1e-9);
             let end = End::Included {
                 success: executed.outcome.success,

@@ -148,7 +148,8 @@ impl RootStage {
     fn snapshot(&mut self, block: &SealedBlock, mini_height: u64) {
         self.reap_snapshot(false);
         let Some(snapshots) = &self.snapshots else { return };
-        let due = snapshots.interval_blocks > 0 && block.header.number.is_multiple_of(snapshots.interval_blocks);
+        let due =
+            snapshots.interval_blocks > 0 && block.header.number.is_multiple_of(snapshots.interval_blocks);
         if !due || self.snapshot_thread.is_some() {
             return;
         }
@@ -191,7 +192,9 @@ impl RootStage {
     }
 
     fn reap_snapshot(&mut self, wait: bool) {
-        let Some(thread) = self.snapshot_thread.take_if(|thread| wait || thread.is_finished()) else { return };
+        let Some(thread) = self.snapshot_thread.take_if(|thread| wait || thread.is_finished()) else {
+            return;
+        };
         match thread.join() {
             Ok(Ok(())) => {
                 self.metrics.snapshots.inc();

@@ -202,8 +202,15 @@ impl SequenceStage {
         self.metrics.latency().sequence.observe(sealed_ns.saturating_sub(opened_ns) as f64 * 1e-9);
         let block_number = self.executor.context().map_or(0, |context| context.number);
         let timestamp_us = self.clock.unix_us();
-        let mini =
-            SealedMini { height: self.height, block_number, timestamp_us, sealed_ns, txs, waiting, state_version };
+        let mini = SealedMini {
+            height: self.height,
+            block_number,
+            timestamp_us,
+            sealed_ns,
+            txs,
+            waiting,
+            state_version,
+        };
         self.send(CommitItem::Mini(Box::new(mini)));
         self.tell(feedback);
     }
