@@ -22,7 +22,6 @@ pub(crate) fn commit<R: StateRead>(
         if account.is_selfdestructed() || (clears_empty && account.is_empty()) {
             if existed {
                 db.writes.delete_account(address);
-                db.note_wiped(address);
             }
             continue;
         }
@@ -38,7 +37,6 @@ pub(crate) fn commit<R: StateRead>(
         };
         if created && existed {
             db.writes.wipe_storage(address);
-            db.note_wiped(address);
         }
         db.writes.set_account(address, info);
         for (key, slot) in changed_slots {

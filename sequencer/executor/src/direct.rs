@@ -33,8 +33,8 @@ pub(crate) fn transfer<R: StateRead>(evm: &mut IronEvm<R>, tx: &Tx) -> Result<Op
         TxType::Eip1559 => true,
         TxType::Eip4844 | TxType::Eip7702 => return Ok(None),
     };
-    // Precompiled contracts and other low addresses.
-    if to.0[..18] == [0; 18] || evm.is_precompile(&to) {
+    // Precompiled contracts are all among the low addresses (the last of Osaka is 0x100).
+    if to.0[..18] == [0; 18] {
         return Ok(None);
     }
     let base_fee = u128::from(evm.block().basefee);
@@ -64,7 +64,8 @@ pub(crate) fn transfer<R: StateRead>(evm: &mut IronEvm<R>, tx: &Tx) -> Result<Op
     let beneficiary = evm.block().beneficiary;
     let db = evm.db_mut();
 
-    let sender = db.account(&tx.sender)?.unwrap_or(NOBODY);
+    let (sender_at, sender) = db.locate(&tx.sender)?;
+    let sender = sender.unwrap_or(NOBODY);
     if sender.code_hash != KECCAK_EMPTY || sender.nonce != envelope.nonce() {
         return Ok(None);
     }
@@ -79,11 +80,11 @@ pub(crate) fn transfer<R: StateRead>(evm: &mut IronEvm<R>, tx: &Tx) -> Result<Op
         None => true,
         Some(info) => info.code_hash == KECCAK_EMPTY && !info.is_empty() && info.balance.bit_len() < 255,
     };
-    let receiver = if to == tx.sender { Some(sender) } else { db.account(&to)? };
+    let (receiver_at, receiver) = if to == tx.sender { (None, Some(sender)) } else { db.locate(&to)? };
     if (to != tx.sender && !usable(receiver)) || value.bit_len() >= 255 {
         return Ok(None);
     }
-    let reward = db.account(&beneficiary)?;
+    let (reward_at, reward) = db.locate(&beneficiary)?;
     if reward.is_some_and(|info| info.is_empty() || info.balance.bit_len() >= 255) {
         return Ok(None);
     }
@@ -91,10 +92,10 @@ pub(crate) fn transfer<R: StateRead>(evm: &mut IronEvm<R>, tx: &Tx) -> Result<Op
     // From here on nothing can fail.
     let fee = U256::from(gas_used) * U256::from(price);
     let paid = AccountInfo { nonce: sender.nonce + 1, balance: sender.balance - fee - value, ..sender };
-    db.writes.set_account(tx.sender, paid);
+    db.writes.put(sender_at, tx.sender, paid);
     if !value.is_zero() {
         let info = if to == tx.sender { paid } else { receiver.unwrap_or(NOBODY) };
-        db.writes.set_account(to, AccountInfo { balance: info.balance + value, ..info });
+        db.writes.put(receiver_at, to, AccountInfo { balance: info.balance + value, ..info });
     }
     let tip = U256::from(gas_used) * U256::from(price - base_fee);
     if !tip.is_zero() {
@@ -102,7 +103,7 @@ pub(crate) fn transfer<R: StateRead>(evm: &mut IronEvm<R>, tx: &Tx) -> Result<Op
         let written =
             if beneficiary == tx.sender || beneficiary == to { db.account(&beneficiary)? } else { reward };
         let info = written.unwrap_or(NOBODY);
-        db.writes.set_account(beneficiary, AccountInfo { balance: info.balance + tip, ..info });
+        db.writes.put(reward_at, beneficiary, AccountInfo { balance: info.balance + tip, ..info });
     }
     Ok(Some(Outcome {
         success: true,

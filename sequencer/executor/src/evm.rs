@@ -133,7 +133,7 @@ impl<R: StateRead> IronEvm<R> {
             return Ok(None);
         }
         let address = inputs.created_address(caller.nonce);
-        if !self.inner.ctx.db().has_only_storage(&address) {
+        if !self.inner.ctx.db().has_only_storage(&address)? {
             return Ok(None);
         }
         let target = &self.inner.ctx.journal_mut().load_account(address)?.data.info;

@@ -16,6 +16,9 @@ pub trait StateRead {
     fn storage(&self, address: &Address, key: U256) -> Result<U256, StoreError>;
     /// Code by its hash; `None`: the store does not hold it.
     fn code(&self, hash: &B256) -> Result<Option<Bytes>, StoreError>;
+    /// Whether an account that had storage in the genesis may still have it. Only EIP-7610 asks, for accounts with
+    /// neither code nor nonce.
+    fn may_have_storage(&self, address: &Address) -> Result<bool, StoreError>;
 }
 
 /// A store that an [`crate::Executor`] can own: it takes changes and publishes versions.
@@ -41,6 +44,9 @@ impl StateRead for StateWriter {
     }
     fn code(&self, hash: &B256) -> Result<Option<Bytes>, StoreError> {
         Ok(StateWriter::code(self, hash))
+    }
+    fn may_have_storage(&self, address: &Address) -> Result<bool, StoreError> {
+        Ok(StateWriter::may_have_storage(self, address))
     }
 }
 
@@ -68,6 +74,10 @@ impl StateRead for StateView {
     }
     fn code(&self, hash: &B256) -> Result<Option<Bytes>, StoreError> {
         Ok(StateView::code(self, hash))
+    }
+    /// A view cannot tell without a walk over all slots; an account that exists is taken to have kept them.
+    fn may_have_storage(&self, address: &Address) -> Result<bool, StoreError> {
+        Ok(StateView::account(self, address)?.is_some())
     }
 }
 
@@ -97,8 +107,6 @@ pub struct StateDb<R> {
     pub(crate) history: Option<DeferredHistory>,
     /// Accounts that have storage although they have neither code nor nonce (EIP-7610). Only a genesis can make them.
     pub(crate) storage_only: Arc<AddressHashSet>,
-    /// Those of them whose storage went away.
-    pub(crate) storage_only_gone: AddressHashSet,
 }
 
 impl<R: StateRead> StateDb<R> {
@@ -111,7 +119,6 @@ impl<R: StateRead> StateDb<R> {
             hashes,
             history: None,
             storage_only: Arc::default(),
-            storage_only_gone: AddressHashSet::default(),
         }
     }
 
@@ -187,18 +194,20 @@ impl<R: StateRead> StateDb<R> {
         Ok(())
     }
 
-    /// Forgets the account's storage, and that it had some without code.
-    pub(crate) fn note_wiped(&mut self, address: Address) {
-        if !self.storage_only.is_empty() && self.storage_only.contains(&address) {
-            self.storage_only_gone.insert(address);
+    /// The account with its place in the write set, if it is there.
+    #[inline]
+    pub(crate) fn locate(&self, address: &Address) -> Result<(Option<u32>, Option<AccountInfo>), StoreError> {
+        match self.writes.locate(address) {
+            Some((at, info)) => Ok((Some(at), info)),
+            None => Ok((None, self.state.account(address)?)),
         }
     }
 
     /// Whether creating a contract here collides because there is storage (EIP-7610).
-    pub(crate) fn has_only_storage(&self, address: &Address) -> bool {
-        !self.storage_only.is_empty()
-            && self.storage_only.contains(address)
-            && !self.storage_only_gone.contains(address)
+    pub(crate) fn has_only_storage(&self, address: &Address) -> Result<bool, StoreError> {
+        Ok(self.storage_only.contains(address)
+            && !self.writes.is_wiped(address)
+            && self.state.may_have_storage(address)?)
     }
 }
 

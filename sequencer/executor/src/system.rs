@@ -176,7 +176,6 @@ fn add_balance<R: StateRead>(
     if info.is_empty() && spec_id.is_enabled_in(SpecId::SPURIOUS_DRAGON) {
         if before.is_some() {
             db.writes.delete_account(address);
-            db.note_wiped(address);
         }
     } else {
         db.writes.set_account(address, info);

@@ -49,6 +49,27 @@ impl WriteSet {
         })
     }
 
+    /// Place and value of an account that is written here. Places hold until the set is emptied.
+    #[inline]
+    pub(crate) fn locate(&self, address: &Address) -> Option<(u32, Option<AccountInfo>)> {
+        let at = *self.index.get(address)?;
+        Some((at, self.accounts[at as usize].info))
+    }
+
+    /// [`Self::set_account`] at a place that [`Self::locate`] found, which spares a look-up.
+    #[inline]
+    pub(crate) fn put(&mut self, at: Option<u32>, address: Address, info: AccountInfo) {
+        match at {
+            Some(at) => self.accounts[at as usize].info = Some(info),
+            None => self.set_account(address, info),
+        }
+    }
+
+    /// Whether the account's storage was wiped here.
+    pub(crate) fn is_wiped(&self, address: &Address) -> bool {
+        self.index.get(address).is_some_and(|at| self.accounts[*at as usize].storage_wiped)
+    }
+
     /// Writes an account that exists, its storage untouched.
     #[inline]
     pub fn set_account(&mut self, address: Address, info: AccountInfo) {

@@ -20,7 +20,7 @@ fn passes(kind: Kind, archive: &str, sample: &str) {
 
 #[test]
 fn state_tests_sample() {
-    passes(Kind::StateTests, "state-dev", "prague");
+    passes(Kind::StateTests, "state-dev", "cancun");
 }
 
 #[test]
