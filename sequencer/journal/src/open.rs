@@ -35,7 +35,7 @@ pub struct Recovery {
     pub rewritten: u64,
     /// Where an unfinished commit was cut off, if a crash had interrupted one. It was never acknowledged.
     pub torn: Option<RecordPos>,
-    /// What the signer slot says; `None` when it was never written.
+    /// What the signer slot says; `None` when it is missing, although the journal was begun.
     pub slot: Option<SignerSlot>,
     /// One sentence: the backend chosen, others refused and why, the segment in use.
     pub status: String,
@@ -93,6 +93,9 @@ impl Journal {
     ) -> Result<(Journal, Recovery), JournalError> {
         config.check()?;
         std::fs::create_dir_all(&config.dir).map_err(io_error("create", &config.dir))?;
+        if let Some(parent) = config.slot_file.as_ref().and_then(|file| file.parent()) {
+            std::fs::create_dir_all(parent).map_err(io_error("create", parent))?;
+        }
         let lock = lock(&config.dir)?;
         let mut entropy = [0; 32];
         File::open("/dev/urandom")
@@ -159,7 +162,7 @@ fn open_locked(
     on_record: &mut OnRecord<'_>,
 ) -> Result<(Journal, Recovery), JournalError> {
     let folder = &*disk.folder;
-    let slot = read_slot(folder, Some(&config.identity))?;
+    let mut slot = read_slot(folder, Some(&config.identity))?;
     let survey = Survey::take(folder, Some(&config.identity))?;
     let mut salt = [0; 16];
     salt.copy_from_slice(&disk.entropy[..16]);
@@ -168,6 +171,12 @@ fn open_locked(
     } else {
         replay(folder, &survey, slot.as_ref(), from.max(1), on_record)?
     };
+
+    // Before the first segment begins: a journal without a slot is then one whose slot was taken away.
+    prepare_slot(folder)?;
+    if survey.segments.is_empty() && slot.is_none() {
+        slot = Some(first_page(folder, config)?);
+    }
 
     let mut epoch = [0; 8];
     epoch.copy_from_slice(&disk.entropy[16..24]);
@@ -182,7 +191,6 @@ fn open_locked(
     let mut maker = maker.map_err(io_error("map memory for", "the journal"))?;
     let (segment, offset, link) = begin_segment(folder, config, &survey, &mut maker, &end, epoch)?;
     let (spares, sealed) = tidy(folder, &survey, &segment, &end);
-    prepare_slot(folder)?;
 
     let mut device = disk.device;
     let mut attach = |name: &str| device.attach(name).map_err(io_error("open", name));
@@ -422,4 +430,14 @@ fn prepare_slot(folder: &dyn Folder) -> Result<(), JournalError> {
         folder.write(SLOT_NAME, from, &zeros, true).map_err(io_error("write", SLOT_NAME))?;
     }
     Ok(())
+}
+
+/// The slot of a new journal: nothing was signed.
+fn first_page(folder: &dyn Folder, config: &JournalConfig) -> Result<SignerSlot, JournalError> {
+    let slot = SignerSlot { generation: 1, ..SignerSlot::default() };
+    let mut page = AlignedBuf::new(BLOCK).map_err(io_error("map memory for", "the journal"))?;
+    format::encode_slot(&slot, &config.identity, &mut page);
+    let offset = format::slot_page(slot.generation) * BLOCK as u64;
+    folder.write(SLOT_NAME, offset, &page, true).map_err(io_error("write", SLOT_NAME))?;
+    Ok(slot)
 }

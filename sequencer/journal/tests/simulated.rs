@@ -74,12 +74,9 @@ fn history(seed: u64) -> u64 {
         model.durable = recovery.tip;
         model.records.split_off(&(recovery.tip + 1));
         let tip_mark = model.tip_mark(recovery.tip);
-        assert_eq!(
-            check_signer(tip_mark, recovery.slot.as_ref().or(Some(&Default::default()))),
-            Ok(()),
-            "seed {seed}"
-        );
-        if recovery.slot.is_some() || tip_mark.height == 0 {
+        let allowed = check_signer(tip_mark, recovery.slot.as_ref());
+        assert_eq!(allowed, Ok(()), "seed {seed} life {life}: crashes alone never stop the signer");
+        if rng.below(2) == 0 {
             journal.confirm_tip(tip_mark).unwrap();
         }
         let mut height = tip_mark.height;
@@ -154,7 +151,7 @@ fn history(seed: u64) -> u64 {
 
 #[test]
 fn nothing_durable_is_lost_and_nothing_else_appears() {
-    let seeds: u64 = std::env::var("IRONLANE_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(3000);
+    let seeds: u64 = std::env::var("IRONLANE_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(2000);
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4) as u64;
     let durable: u64 = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
