@@ -156,6 +156,9 @@ pub struct ImportArgs {
     /// Blocks: RLP, one after the other, as geth exports them.
     #[arg(long)]
     pub chain: PathBuf,
+    /// Keep the chain in this new data directory, so that `ironlane run --datadir` serves it and goes on from its head.
+    #[arg(long)]
+    pub datadir: Option<PathBuf>,
     /// Print one JSON object on the last line of stdout.
     #[arg(long)]
     pub json: bool,

@@ -17,11 +17,17 @@ use std::sync::Mutex;
 
 /// Re-executes a chain.
 pub fn import(args: &ImportArgs) -> anyhow::Result<()> {
-    let progress = Progress::new("importing", "bytes");
-    let report = ironlane_executor::import_chain(&args.genesis, &args.chain, |done, _| {
-        progress.add(done.saturating_sub(progress.count()));
-    })?;
-    progress.finish();
+    let report = match &args.datadir {
+        Some(datadir) => crate::commands::import_into::import_into(args, datadir)?,
+        None => {
+            let progress = Progress::new("importing", "bytes");
+            let report = ironlane_executor::import_chain(&args.genesis, &args.chain, |done, _| {
+                progress.add(done.saturating_sub(progress.count()));
+            })?;
+            progress.finish();
+            report
+        }
+    };
     eprintln!(
         "{} blocks with {} transactions in {:.2} s: head {}, state root {}",
         report.blocks, report.transactions, report.seconds, report.head_hash, report.state_root

@@ -1,6 +1,7 @@
 //! One function a command. Each prints for people on stderr, and with `--json` one JSON object on the last line of stdout.
 
 mod check;
+mod import_into;
 mod run;
 
 pub use check::{conformance, import, promise, snapshot, verify};

@@ -126,6 +126,14 @@ pub fn recover(
     })
 }
 
+/// The genesis block as the history holds it.
+pub fn genesis_block(spec: &ChainSpec, state_version: u64) -> SealedBlock {
+    let header = spec.genesis.header.clone();
+    let withdrawals = header.withdrawals_root.map(|_| Vec::new());
+    let (txs, ommers) = (Vec::new(), Vec::new());
+    SealedBlock { hash: spec.genesis.hash, header, txs, withdrawals, ommers, state_version }
+}
+
 /// State and trie to begin from.
 struct Base {
     state: State,
@@ -237,14 +245,7 @@ impl<'a> Replay<'a> {
         let hashes = BlockHashes::new();
         let version = state.sealed_version().unwrap_or(0);
         if history.head_number().is_none() {
-            history.publish_block(SealedBlock {
-                hash: genesis.hash,
-                header: genesis.header.clone(),
-                txs: Vec::new(),
-                withdrawals: genesis.header.withdrawals_root.map(|_| Vec::new()),
-                ommers: Vec::new(),
-                state_version: version,
-            })?;
+            history.publish_block(genesis_block(spec, version))?;
         }
         history.set_durable_state_version(version);
         let (tip, parent, height, digest, timestamp_us, from) = match head {

@@ -7,6 +7,7 @@
 
 mod plain;
 
+use crate::node::checkpoint::Head;
 use crate::node::datadir::DataDir;
 use crate::node::record::Record;
 use crate::node::recovery::identity;
@@ -19,6 +20,7 @@ use anyhow::{Context, ensure};
 use ironlane_executor::{ChainSpec, assemble_header};
 use ironlane_journal::Reader;
 use ironlane_promise::{Leaf, MerkleTree, digest};
+use ironlane_state::{ChainIdentity, SnapshotDir, StateConfig};
 use ironlane_types::{MiniBlockHeader, Tx, TxEnvelope};
 use plain::PlainChain;
 use serde::Serialize;
@@ -66,8 +68,11 @@ pub fn verify(datadir: &Path, genesis: Option<&Path>) -> anyhow::Result<VerifyRe
         }
         None => start_spec(&dir)?,
     });
-    let recorded = first_pass(&dir, &spec)?;
-    let mut second = SecondPass::new(spec.clone(), recorded);
+    let FirstPass { recorded, begins_at } = first_pass(&dir, &spec)?;
+    let mut second = match begins_at {
+        None | Some(1) => SecondPass::from_genesis(spec.clone(), recorded),
+        Some(number) => SecondPass::from_snapshot(spec.clone(), recorded, &dir, number - 1)?,
+    };
     let progress = Progress::new("executing the journal with plain revm", "records");
     each_record(&dir, &spec, |record| {
         progress.add(1);
@@ -90,15 +95,26 @@ fn each_record(
     Ok(())
 }
 
+/// What the first pass collects.
+struct FirstPass {
+    recorded: BTreeMap<u64, Recorded>,
+    /// The first block that opens in the journal.
+    begins_at: Option<u64>,
+}
+
 /// Collects recorded roots, and checks that every sender is the signer.
-fn first_pass(dir: &DataDir, spec: &ChainSpec) -> anyhow::Result<BTreeMap<u64, Recorded>> {
+fn first_pass(dir: &DataDir, spec: &ChainSpec) -> anyhow::Result<FirstPass> {
     let mut recorded = BTreeMap::new();
+    let mut begins_at = None;
     let mut batch: Vec<(Address, Vec<u8>)> = Vec::with_capacity(RECOVER_BATCH);
     let progress = Progress::new("recovering senders", "transactions");
     each_record(dir, spec, |record| {
         match record {
             Record::Sealed { number, hash, state_root } => {
                 recorded.insert(number, Recorded { hash, state_root });
+            }
+            Record::Open(context) => {
+                begins_at.get_or_insert(context.number);
             }
             Record::Mini { txs, .. } => {
                 progress.add(txs.len() as u64);
@@ -108,13 +124,13 @@ fn first_pass(dir: &DataDir, spec: &ChainSpec) -> anyhow::Result<BTreeMap<u64, R
                     batch.clear();
                 }
             }
-            _ => {}
+            Record::Close { .. } => {}
         }
         Ok(())
     })?;
     check_senders(&batch)?;
     progress.finish();
-    Ok(recorded)
+    Ok(FirstPass { recorded, begins_at })
 }
 
 fn check_senders(batch: &[(Address, Vec<u8>)]) -> anyhow::Result<()> {
@@ -154,13 +170,50 @@ struct SecondPass {
 }
 
 impl SecondPass {
-    fn new(spec: Arc<ChainSpec>, recorded: BTreeMap<u64, Recorded>) -> Self {
-        let root = spec.genesis.header.state_root;
+    fn from_genesis(spec: Arc<ChainSpec>, recorded: BTreeMap<u64, Recorded>) -> Self {
+        let chain = PlainChain::genesis(spec.clone());
+        let (hash, root) = (spec.genesis.hash, spec.genesis.header.state_root);
+        Self::new(spec, recorded, chain, hash, root, (0, hash))
+    }
+
+    /// For a journal that goes on after an imported chain: from the snapshot of its last block, whose state root is built
+    /// anew first.
+    fn from_snapshot(
+        spec: Arc<ChainSpec>,
+        recorded: BTreeMap<u64, Recorded>,
+        dir: &DataDir,
+        number: u64,
+    ) -> anyhow::Result<Self> {
+        let identity = ChainIdentity { chain_id: spec.chain_id, genesis_hash: spec.genesis.hash };
+        let snapshot = SnapshotDir::open(&dir.snapshots(), identity)?.open_newest_at_most(number)?;
+        let snapshot = snapshot.filter(|found| found.height() == number).with_context(|| {
+            format!("the journal begins after block {number}, and the snapshot of that block is not there")
+        })?;
+        let head: Head = serde_json::from_slice(snapshot.metadata()).context("the snapshot's head")?;
+        let (state, _writer) = ironlane_state::open_snapshot(StateConfig::default(), &snapshot)?;
+        let chain = PlainChain::from_view(spec.clone(), &state.view(), head.next_seq)?;
+        let root = chain.state_root();
+        ensure!(
+            root == head.header.state_root,
+            "the snapshot's state has the root {root}, its header another"
+        );
+        let digest = if head.mini_height == 0 { spec.genesis.hash } else { head.mini_digest };
+        Ok(Self::new(spec, recorded, chain, head.hash, root, (head.mini_height, digest)))
+    }
+
+    fn new(
+        spec: Arc<ChainSpec>,
+        recorded: BTreeMap<u64, Recorded>,
+        chain: PlainChain,
+        parent_hash: B256,
+        root: B256,
+        (height, digest): (u64, B256),
+    ) -> Self {
         Self {
-            chain: PlainChain::genesis(spec.clone()),
-            parent_hash: spec.genesis.hash,
-            height: 0,
-            digest: spec.genesis.hash,
+            chain,
+            parent_hash,
+            height,
+            digest,
             root_of_newest: root,
             last_closed: recorded.keys().next_back().copied().unwrap_or(0),
             recorded,

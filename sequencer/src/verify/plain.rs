@@ -12,6 +12,7 @@ use alloy_trie::TrieAccount;
 use alloy_trie::root::{state_root_unsorted, storage_root_unsorted};
 use anyhow::{Context as _, bail, ensure};
 use ironlane_executor::{ChainSpec, block_env, cfg_env, tx_env};
+use ironlane_state::StateView;
 use ironlane_types::{BlockContext, ClosedBlock, ExecutedTx, Outcome, StateDelta, Tx};
 use revm::context::result::ExecutionResult;
 use revm::database::{AccountState, CacheDB, EmptyDB};
@@ -70,6 +71,29 @@ impl PlainChain {
             }
         }
         Self { spec, db, open: None, next_seq: 0 }
+    }
+
+    /// The state of a snapshot; `next_seq` is the sequence number of the transaction after it.
+    pub(crate) fn from_view(spec: Arc<ChainSpec>, view: &StateView, next_seq: u64) -> anyhow::Result<Self> {
+        let mut db = CacheDB::new(EmptyDB::default());
+        for account in view.accounts() {
+            let (address, info) = account?;
+            let code = view.code(&info.code_hash).map(Bytecode::new_raw);
+            let plain = AccountInfo {
+                balance: info.balance,
+                nonce: info.nonce,
+                code_hash: info.code_hash,
+                code,
+                ..AccountInfo::default()
+            };
+            db.insert_account_info(address, plain);
+        }
+        for slot in view.slots() {
+            let (address, key, value) = slot?;
+            // An in-memory database over an empty one cannot fail.
+            let _ = db.insert_account_storage(address, key, value);
+        }
+        Ok(Self { spec, db, open: None, next_seq })
     }
 
     /// Opens a block whose parent has this hash.

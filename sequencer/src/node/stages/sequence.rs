@@ -21,7 +21,6 @@ use ironlane_rpc::PendingBlocks;
 use ironlane_runtime::{Consumer, Producer, Stage, WallClock, now_ns};
 use ironlane_types::{BlockContext, ClosedBlock, ExecutedTx, Origin, Reject};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Room that must be on the link to `commit` before anything is executed: what one poll can send at most.
 const COMMIT_ROOM: usize = 8;
@@ -113,13 +112,23 @@ impl SequenceStage {
         };
         if let Some(context) = stage.executor.context().cloned() {
             stage.pending.open(Arc::new(context));
-            stage.close_at_ns = now_ns() + Duration::from_secs(stage.policy.interval_s).as_nanos() as u64;
+            stage.close_at_ns = stage.next_boundary_ns();
         }
         stage
     }
 
     fn halt(&self, error: impl std::fmt::Display) {
         self.shared.halt("sequence", error.to_string());
+    }
+
+    /// When the block that opens now closes: at the next wall-clock boundary of the interval, so that a block's timestamp
+    /// is the second in which it opened. Only the first block after a start may be shorter than half an interval.
+    fn next_boundary_ns(&self) -> u64 {
+        let interval_us = self.policy.interval_s * 1_000_000;
+        let left_us = interval_us - self.clock.unix_us() % interval_us;
+        let first = self.close_at_ns == 0;
+        let left_us = if first || left_us >= interval_us / 2 { left_us } else { left_us + interval_us };
+        now_ns() + left_us * 1000
     }
 
     /// Opens the next block. The first one after a start opens at once; the links have room.
@@ -137,7 +146,7 @@ impl SequenceStage {
         if let Err(error) = self.executor.open_block(context.clone()) {
             return self.halt(error);
         }
-        self.close_at_ns = now_ns() + Duration::from_secs(self.policy.interval_s).as_nanos() as u64;
+        self.close_at_ns = self.next_boundary_ns();
         self.pending.open(Arc::new(context.clone()));
         let news =
             Feedback::NewBlock { base_fee_wei: context.base_fee.unwrap_or(0), gas_limit: context.gas_limit };
