@@ -13,19 +13,19 @@ use std::time::{Duration, Instant};
 /// Options of `ironbench auth`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: ironbench auth --json --workers 2")]
-pub struct Args {
+pub(crate) struct Args {
     /// Worker threads of each engine; 0 means one a CPU.
     #[arg(long, default_value_t = 0)]
-    pub workers: usize,
+    pub(crate) workers: usize,
     /// Transactions a sender in each batch.
     #[arg(long, default_value_t = 1)]
-    pub per_sender: usize,
+    pub(crate) per_sender: usize,
     /// Seconds a row.
     #[arg(long, default_value_t = 1.0)]
-    pub seconds: f64,
+    pub(crate) seconds: f64,
     /// The smallest size that still runs everything.
     #[arg(long)]
-    pub smoke: bool,
+    pub(crate) smoke: bool,
 }
 
 /// How long an engine may take for one batch.
@@ -147,7 +147,7 @@ fn recover(engine: &mut dyn RecoverEngine, bell: &Bell, batch: &Batch) -> anyhow
 }
 
 /// Runs the bench.
-pub fn run(args: &Args) -> anyhow::Result<Value> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<Value> {
     let cpus = std::thread::available_parallelism()?.get();
     let workers = if args.workers == 0 { cpus } else { args.workers };
     let seconds = if args.smoke { 0.0 } else { args.seconds };

@@ -25,28 +25,28 @@ use std::{sync::Arc, time::Instant};
 
 /// Options of `ironbench execute`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// A small size, in a second: for tests.
     #[arg(long)]
-    pub smoke: bool,
+    pub(crate) smoke: bool,
     /// What the transactions do: transfer, erc20 or mixed.
     #[arg(long, default_value = "transfer")]
-    pub workload: String,
+    pub(crate) workload: String,
     /// What executes them: sequential.
     #[arg(long, default_value = "sequential")]
-    pub engine: String,
+    pub(crate) engine: String,
     /// Transactions in the block.
     #[arg(long, default_value_t = 100_000)]
-    pub transactions: usize,
+    pub(crate) transactions: usize,
     /// Accounts that send, each with its own nonces.
     #[arg(long, default_value_t = 2_000)]
-    pub senders: usize,
+    pub(crate) senders: usize,
     /// Accounts that receive; half of them exist before.
     #[arg(long, default_value_t = 200_000)]
-    pub recipients: usize,
+    pub(crate) recipients: usize,
     /// Rounds of ours, revm, revm, ours. Figures are medians.
     #[arg(long, default_value_t = 3)]
-    pub rounds: usize,
+    pub(crate) rounds: usize,
 }
 
 /// Transactions of a mini-block: ours publishes a version after each, as the node does under load.
@@ -89,7 +89,7 @@ impl Workload {
 }
 
 /// Runs the bench.
-pub fn run(args: &Args) -> anyhow::Result<Value> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<Value> {
     let workload = Workload::parse(&args.workload)?;
     match args.engine.as_str() {
         "sequential" => {}

@@ -17,19 +17,19 @@ const RECORD_HEADER: usize = 104;
 
 /// Options of `ironbench journal`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// A few commits only: does it run?
     #[arg(long)]
-    pub smoke: bool,
+    pub(crate) smoke: bool,
     /// Folder on the disk to measure; a scratch folder is made in it and removed.
     #[arg(long, default_value = ".")]
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// Seconds for each row and its rival together.
     #[arg(long, default_value_t = 4.0)]
-    pub seconds: f64,
+    pub(crate) seconds: f64,
     /// Group commits under way at once in the rows named `pipelined`.
     #[arg(long, default_value_t = 2)]
-    pub depth: usize,
+    pub(crate) depth: usize,
 }
 
 /// Latencies in nanoseconds, and the time they took together.
@@ -59,7 +59,7 @@ impl Timing {
 }
 
 /// Runs the bench; progress goes to stderr.
-pub fn run(args: &Args) -> anyhow::Result<Value> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<Value> {
     let scratch = tempfile::tempdir_in(&args.dir).with_context(|| {
         format!("a scratch folder in {} is needed: choose another with --dir", args.dir.display())
     })?;

@@ -9,23 +9,23 @@ use std::time::{Duration, Instant};
 /// Options of `ironbench keccak`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: ironbench keccak --json --messages 1024")]
-pub struct Args {
+pub(crate) struct Args {
     /// Messages a call.
     #[arg(long, default_value_t = 256)]
-    pub messages: usize,
+    pub(crate) messages: usize,
     /// Seconds a row.
     #[arg(long, default_value_t = 0.5)]
-    pub seconds: f64,
+    pub(crate) seconds: f64,
     /// The smallest size that still runs everything.
     #[arg(long)]
-    pub smoke: bool,
+    pub(crate) smoke: bool,
 }
 
 /// An address, a public key, a full block, a transfer with its signature, a branch of the trie, a large call.
 const MESSAGE_BYTES: [usize; 7] = [20, 32, 64, 120, 136, 532, 4_096];
 
 /// Runs the bench.
-pub fn run(args: &Args) -> anyhow::Result<Value> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<Value> {
     let count = if args.smoke { 16 } else { args.messages.max(1) };
     let seconds = if args.smoke { 0.0 } else { args.seconds };
     let (mut rows, mut digest) = (vec![], B256::ZERO);

@@ -12,22 +12,22 @@ use std::{hint::black_box, path::PathBuf, time::Instant};
 
 /// Options of `ironbench state`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// A small size, in a second: for tests.
     #[arg(long)]
-    pub smoke: bool,
+    pub(crate) smoke: bool,
     /// Accounts in the store.
     #[arg(long, default_value_t = 1_000_000)]
-    pub accounts: usize,
+    pub(crate) accounts: usize,
     /// Lookups and updates of each kind.
     #[arg(long, default_value_t = 4_000_000)]
-    pub operations: usize,
+    pub(crate) operations: usize,
     /// Seed of the run.
     #[arg(long, default_value_t = 1)]
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// Folder for the snapshot (a temporary one when not given).
     #[arg(long)]
-    pub dir: Option<PathBuf>,
+    pub(crate) dir: Option<PathBuf>,
 }
 
 /// Keys looked up together, as the executor's admission does.
@@ -38,7 +38,7 @@ const SAMPLE: usize = 256;
 type Map = hashbrown::HashMap<Address, AccountInfo>;
 
 /// Runs the bench.
-pub fn run(args: &Args) -> anyhow::Result<Value> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<Value> {
     let accounts = if args.smoke { 20_000 } else { args.accounts.max(1000) };
     let operations = if args.smoke { 40_000 } else { args.operations.max(BATCH) }.next_multiple_of(SAMPLE);
     let mut bench = Bench { rows: Vec::new(), digest: 0, rng: Rng(args.seed) };

@@ -12,25 +12,25 @@ use std::{collections::BTreeMap, hint::black_box, time::Instant};
 
 /// Options of `ironbench trie`.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// A small size, in a second: for tests.
     #[arg(long)]
-    pub smoke: bool,
+    pub(crate) smoke: bool,
     /// Accounts in the trie.
     #[arg(long, default_value_t = 1_000_000)]
-    pub accounts: usize,
+    pub(crate) accounts: usize,
     /// Accounts changed between two roots.
     #[arg(long, default_value_t = 100_000)]
-    pub updates: usize,
+    pub(crate) updates: usize,
     /// Roots of each kind.
     #[arg(long, default_value_t = 9)]
-    pub rounds: usize,
+    pub(crate) rounds: usize,
     /// Proofs taken.
     #[arg(long, default_value_t = 20_000)]
-    pub proofs: usize,
+    pub(crate) proofs: usize,
     /// Seed of the run.
     #[arg(long, default_value_t = 1)]
-    pub seed: u64,
+    pub(crate) seed: u64,
 }
 
 /// Accounts as the rebuild needs them: sorted by hashed address. Hashing and sorting are not part of its time.
@@ -101,7 +101,7 @@ fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
 }
 
 /// Runs the bench: rows as every `ironbench` command gives them, and the last root, by which runs can be compared.
-pub fn run(args: &Args) -> anyhow::Result<Value> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<Value> {
     let mut args = args.clone();
     if args.smoke {
         (args.accounts, args.updates, args.rounds, args.proofs) = (20_000, 2_000, 2, 200);
