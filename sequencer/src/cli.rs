@@ -42,7 +42,7 @@ pub enum Command {
     #[command(
         after_help = "Example: ironlane run --datadir /var/lib/ironlane --genesis genesis.json --topology quad"
     )]
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Re-execute a chain of blocks from an RLP file and check every header field.
     #[command(after_help = "Example: ironlane import --genesis genesis.json --chain chain.rlp --json")]
     Import(ImportArgs),

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// Imports the chain into `datadir`, which must be new.
-pub fn import_into(args: &ImportArgs, datadir: &Path) -> anyhow::Result<ImportReport> {
+pub(crate) fn import_into(args: &ImportArgs, datadir: &Path) -> anyhow::Result<ImportReport> {
     let started = Instant::now();
     let json = std::fs::read(&args.genesis)
         .with_context(|| format!("the genesis file {} cannot be read", args.genesis.display()))?;
