@@ -59,6 +59,9 @@ impl TrieMemory {
 /// is not late: about a millisecond's work.
 const RELEASED_MAX: usize = 1 << 15;
 
+/// Queued accounts, and slots, for which memory is kept from one root to the next.
+const BUFFERED_MAX: usize = 1 << 20;
+
 /// The state trie with all storage tries. One owner; `Send`.
 pub struct Trie {
     pub(crate) tree: Tree,
@@ -175,7 +178,12 @@ impl Trie {
         self.root = root;
         self.queue.clear();
         self.slots.clear();
-        self.sums = sums;
+        // A genesis may queue millions at once; no block does.
+        self.queue.shrink_to(BUFFERED_MAX);
+        self.slots.shrink_to(BUFFERED_MAX);
+        if sums.all.capacity().max(sums.slots.capacity()) <= BUFFERED_MAX {
+            self.sums = sums;
+        }
         self.root_hash
     }
 
