@@ -199,7 +199,7 @@ impl Bench {
                 times.push(timed(|| {
                     for (i, delta) in deltas.iter().enumerate() {
                         failed = failed.take().or(writer.apply(delta).err());
-                        if (n * deltas.len() + i) % seal_every == 0 {
+                        if (n * deltas.len() + i).is_multiple_of(seal_every) {
                             writer.seal();
                         }
                     }
