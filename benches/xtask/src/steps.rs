@@ -99,7 +99,7 @@ fn steps<'a>(args: &'a TestArgs, workspace: &'a Workspace, features: &'a Feature
         command
     };
     vec![
-        ("fmt", Box::new(|| check(cargo().args(["fmt", "--all", "--check"]), QUICK_LIMIT, "formatted"))),
+        ("fmt", Box::new(|| check(cargo().args(["fmt", "--all", "--", "--check", "-l"]), QUICK_LIMIT, "formatted"))),
         ("tidy", Box::new(move || Ok(tidy::step(&workspace.root)))),
         (
             "clippy",
@@ -118,13 +118,17 @@ fn steps<'a>(args: &'a TestArgs, workspace: &'a Workspace, features: &'a Feature
                 }
                 // What `cargo run --release` builds: without the features that need C libraries.
                 let mut command = cargo();
-                command.args(["clippy", "--workspace", "--locked", "--", "-D", "warnings"]);
+                command.args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]);
                 check(&mut command, BUILD_LIMIT, "no warnings without optional features")
             }),
         ),
         (
             "build",
-            Box::new(move || check(&mut cargo_with(&["build", "--bins"]), BUILD_LIMIT, "built, dev profile")),
+            // With the tests, not the binaries alone: development dependencies switch on features of the others, and what
+            // was built without them would be built a second time.
+            Box::new(move || {
+                check(&mut cargo_with(&["build", "--bins", "--tests"]), BUILD_LIMIT, "built, dev profile")
+            }),
         ),
         ("tests", Box::new(move || tests(cargo_with))),
         (
