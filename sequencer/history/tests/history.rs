@@ -56,7 +56,7 @@ fn naive_logs(blocks: &[Made], from: u64, to: u64, filter: &LogFilter) -> Vec<Fo
             for log in &tx.outcome.logs {
                 let topics = log.data.topics();
                 let address =
-                    filter.addresses.is_empty() || filter.addresses.iter().any(|a| *a == log.address);
+                    filter.addresses.is_empty() || filter.addresses.contains(&log.address);
                 let mut wanted = address;
                 for position in 0..4 {
                     let any = &filter.topics[position];
@@ -256,7 +256,7 @@ fn a_flipped_bit_is_found_wherever_it_is() {
         let history = open(dir.path());
         let mut seen = 0;
         for made in blocks.iter().take(12) {
-            let mut look = || -> Result<(), HistoryError> {
+            let look = || -> Result<(), HistoryError> {
                 let block = history.block(made.block.header.number)?;
                 assert!(
                     block.is_none_or(|block| same_block(&block, &made.block)),
@@ -332,8 +332,8 @@ fn log_queries_agree_with_a_scan() {
     let mut rng = StdRng::seed_from_u64(2);
     let mut hits = 0;
     for _ in 0..400 {
-        let mut filter = LogFilter::default();
-        filter.addresses = (0..rng.random_range(0..3)).map(|_| address(rng.random_range(0..6))).collect();
+        let addresses = (0..rng.random_range(0..3)).map(|_| address(rng.random_range(0..6))).collect();
+        let mut filter = LogFilter { addresses, ..LogFilter::default() };
         for position in 0..4 {
             filter.topics[position] = (0..rng.random_range(0..8usize).saturating_sub(5))
                 .map(|_| topic(rng.random_range(0..7)))

@@ -208,7 +208,10 @@ impl PlainChain {
     pub(crate) fn state_root(&self) -> B256 {
         let accounts = self.db.cache.accounts.iter().filter_map(|(address, account)| {
             let info = &account.info;
-            if matches!(account.account_state, AccountState::NotExisting) || info.is_empty() {
+            // EIP-161 removes an empty account when it is touched; one that was empty before that fork, or in the genesis,
+            // stays until then.
+            let untouched = matches!(account.account_state, AccountState::None);
+            if matches!(account.account_state, AccountState::NotExisting) || (info.is_empty() && !untouched) {
                 return None;
             }
             let slots = account.storage.iter().filter(|(_, value)| !value.is_zero());

@@ -81,7 +81,7 @@ impl Chain {
             ..Header::default()
         };
         let hash = header.hash_slow();
-        let withdrawals = (self.number % 3 != 0).then(|| {
+        let withdrawals = (!self.number.is_multiple_of(3)).then(|| {
             (0..self.number % 4)
                 .map(|index| Withdrawal { index, validator_index: 7, address: address(9), amount: 5 })
                 .collect()
