@@ -99,7 +99,12 @@ fn steps<'a>(args: &'a TestArgs, workspace: &'a Workspace, features: &'a Feature
         command
     };
     vec![
-        ("fmt", Box::new(|| check(cargo().args(["fmt", "--all", "--", "--check", "-l"]), QUICK_LIMIT, "formatted"))),
+        (
+            "fmt",
+            Box::new(|| {
+                check(cargo().args(["fmt", "--all", "--", "--check", "-l"]), QUICK_LIMIT, "formatted")
+            }),
+        ),
         ("tidy", Box::new(move || Ok(tidy::step(&workspace.root)))),
         (
             "clippy",
