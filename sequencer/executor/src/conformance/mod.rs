@@ -102,7 +102,7 @@ pub fn run(
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<ConformanceReport, ConformanceError> {
     let Engine::Interpreter = engine;
-    run_with(kind, folder, progress, &|| Trie::new(TrieConfig { huge_pages: false, ..small_trie() }))
+    run_with(kind, folder, progress, &|| Trie::new(small_trie()))
 }
 
 fn small_trie() -> TrieConfig {

@@ -8,6 +8,9 @@ use alloy_primitives::{Address, B64, B256, Bytes, U256, hex};
 use ironlane_types::StateDelta;
 use serde_json::{Map, Value};
 
+/// A thousand blobs above the target: the price is then about e^27 wei at the fraction of Prague.
+const EXCESS_BLOB_GAS_MAX: u64 = 1 << 27;
+
 type Object = Map<String, Value>;
 
 pub(super) fn parse(json: &[u8]) -> Result<ChainSpec, SpecError> {
@@ -41,6 +44,10 @@ pub(super) fn parse(json: &[u8]) -> Result<ChainSpec, SpecError> {
         },
         ..Default::default()
     };
+    // The blob price grows with its exponential; beyond this no number holds it.
+    if header.excess_blob_gas.is_some_and(|gas| gas > EXCESS_BLOB_GAS_MAX) {
+        return Err(field("excessBlobGas", format!("is above {EXCESS_BLOB_GAS_MAX}")));
+    }
     let header = genesis_header(&forks, header, &alloc);
     let mut spec = ChainSpec::new(chain_id, forks, header, alloc);
     if let Some(value) = config.get("depositContractAddress").filter(|v| !v.is_null()) {
@@ -130,14 +137,15 @@ fn blob_schedule(config: &Object, forks: &ForkSchedule) -> Result<Vec<(u64, Blob
                 let entry = object(value, &path)?;
                 let get =
                     |key: &str| number(entry, &path, key)?.ok_or_else(|| missing(&format!("{path}.{key}")));
-                blob_params(forks, time, get("target")?, get("max")?, get("baseFeeUpdateFraction")?)
+                let fraction = get("baseFeeUpdateFraction")?;
+                if fraction == 0 {
+                    return Err(field(&format!("{path}.baseFeeUpdateFraction"), "is zero"));
+                }
+                blob_params(forks, time, get("target")?, get("max")?, fraction)
             }
             (None, Some(default)) => default,
             (None, None) => return Err(missing(&path)),
         };
-        if params.update_fraction == 0 {
-            return Err(field(&format!("{path}.baseFeeUpdateFraction"), "is zero"));
-        }
         result.push((time, params));
     }
     result.sort_by_key(|(time, _)| *time);
@@ -158,7 +166,12 @@ pub(crate) fn blob_params(
     } else {
         BlobParams { max_blobs_per_tx: max, ..BlobParams::prague() }
     };
-    BlobParams { target_blob_count: target, max_blob_count: max, update_fraction: fraction.into(), ..base }
+    BlobParams {
+        target_blob_count: target,
+        max_blob_count: max,
+        update_fraction: fraction.max(1).into(),
+        ..base
+    }
 }
 
 fn alloc(root: &Object) -> Result<StateDelta, SpecError> {

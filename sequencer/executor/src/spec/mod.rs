@@ -129,7 +129,8 @@ impl ChainSpec {
         }
         let params = eip1559::BaseFeeParams::ethereum();
         Some(parent.base_fee_per_gas.map_or(eip1559::INITIAL_BASE_FEE, |base_fee| {
-            eip1559::calc_next_block_base_fee(parent.gas_used, parent.gas_limit, base_fee, params)
+            // A limit below 2 makes a target of zero, which only a made-up genesis can have.
+            eip1559::calc_next_block_base_fee(parent.gas_used, parent.gas_limit.max(2), base_fee, params)
         }))
     }
 
