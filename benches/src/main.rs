@@ -71,6 +71,10 @@ fn main() -> ExitCode {
             } else {
                 println!("{report:#}");
             }
+            // A figure whose replay differs is no figure.
+            if report["replay_ok"] == serde_json::Value::Bool(false) {
+                return ExitCode::FAILURE;
+            }
             ExitCode::SUCCESS
         }
         Err(error) => {
