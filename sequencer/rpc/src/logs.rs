@@ -70,10 +70,8 @@ impl LogArg {
             None => LogRange::Blocks(block(self.from_block)?, block(self.to_block)?),
         };
         let addresses = self.address.map_or(Vec::new(), OneOrMany::into_vec);
-        let mut filter = LogFilter {
-            addresses: addresses.iter().map(|arg| arg.0).collect(),
-            ..LogFilter::default()
-        };
+        let mut filter =
+            LogFilter { addresses: addresses.iter().map(|arg| arg.0).collect(), ..LogFilter::default() };
         if filter.addresses.len() > ADDRESSES_MAX {
             return Err(wrong(format!("exceed max addresses: a filter may name {ADDRESSES_MAX}")));
         }

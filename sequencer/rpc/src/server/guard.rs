@@ -18,12 +18,14 @@ use tokio::time::{Instant, Sleep};
 #[repr(u8)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Between requests, or an open WebSocket.
+    /// Between requests.
     Idle = 0,
     /// Some of a request is here.
     Reading = 1,
     /// A request is being answered.
     Answering = 2,
+    /// An open WebSocket: only silence is too long, and pings break that.
+    Upgraded = 3,
 }
 
 /// What the socket and the service of one connection share.
@@ -125,8 +127,10 @@ impl Guarded {
     fn wait_for_bytes(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.connection.is(Phase::Answering) {
             // The answer takes as long as its method's own limit allows; look again when an idle client would be late.
-            self.request_since = None;
             self.since = Instant::now();
+        }
+        if !self.connection.is(Phase::Reading) {
+            self.request_since = None;
         }
         let (deadline, counter) = match self.request_since {
             Some(since) => (since + self.read_timeout, &self.stats.read_timeouts),
@@ -187,13 +191,10 @@ impl AsyncRead for Guarded {
             Poll::Ready(Ok(())) => {
                 let now = Instant::now();
                 this.since = now;
-                if buf.filled().len() > before && !this.connection.is(Phase::Answering) {
-                    // The clock of a request runs from its first byte, however slowly others follow.
-                    if this.connection.is(Phase::Idle) {
-                        this.connection.set(Phase::Reading);
-                        this.request_since = Some(now);
-                    }
-                    this.request_since.get_or_insert(now);
+                // The clock of a request runs from its first byte, however slowly others follow.
+                if buf.filled().len() > before && this.connection.is(Phase::Idle) {
+                    this.connection.set(Phase::Reading);
+                    this.request_since = Some(now);
                 }
                 Poll::Ready(Ok(()))
             }

@@ -63,7 +63,8 @@ where
             parts.extensions.insert(this.connection.clone());
             let mut inner = this.inner.clone();
             let answer = inner.call(HttpRequest::from_parts(parts, HttpBody::from(body.to_vec()))).await;
-            this.connection.set(Phase::Idle);
+            let upgraded = answer.as_ref().is_ok_and(|answer| answer.status().as_u16() == 101);
+            this.connection.set(if upgraded { Phase::Upgraded } else { Phase::Idle });
             answer
         })
     }

@@ -59,30 +59,36 @@ impl Ws {
     /// The next text message; `None` when the connection has ended.
     pub(crate) fn receive(&mut self) -> Option<Value> {
         loop {
-            let mut head = [0; 2];
-            self.stream.read_exact(&mut head).ok()?;
-            let len = match head[1] & 0x7f {
-                126 => {
-                    let mut bytes = [0; 2];
-                    self.stream.read_exact(&mut bytes).ok()?;
-                    u64::from(u16::from_be_bytes(bytes))
-                }
-                127 => {
-                    let mut bytes = [0; 8];
-                    self.stream.read_exact(&mut bytes).ok()?;
-                    u64::from_be_bytes(bytes)
-                }
-                len => u64::from(len),
-            };
-            let mut payload = vec![0; len as usize];
-            self.stream.read_exact(&mut payload).ok()?;
-            match head[0] & 0x0f {
+            let (kind, payload) = self.frame()?;
+            match kind {
                 1 => return serde_json::from_slice(&payload).ok(),
                 8 => return None,
                 9 => self.send_frame(0x8a, &payload).ok()?,
                 _ => {}
             }
         }
+    }
+
+    /// Opcode and payload of the next frame.
+    fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
+        let mut head = [0; 2];
+        self.stream.read_exact(&mut head).ok()?;
+        let len = match head[1] & 0x7f {
+            126 => {
+                let mut bytes = [0; 2];
+                self.stream.read_exact(&mut bytes).ok()?;
+                u64::from(u16::from_be_bytes(bytes))
+            }
+            127 => {
+                let mut bytes = [0; 8];
+                self.stream.read_exact(&mut bytes).ok()?;
+                u64::from_be_bytes(bytes)
+            }
+            len => u64::from(len),
+        };
+        let mut payload = vec![0; len as usize];
+        self.stream.read_exact(&mut payload).ok()?;
+        Some((head[0] & 0x0f, payload))
     }
 
     /// The whole response to a request.
@@ -118,6 +124,27 @@ impl Ws {
             let message = self.receive().expect("a notification");
             self.waiting.push(message);
         }
+    }
+
+    /// Does nothing but answer pings for a while; `false` when the connection ends.
+    pub(crate) fn rest(&mut self, time: Duration) -> bool {
+        let until = std::time::Instant::now() + time;
+        while std::time::Instant::now() < until {
+            self.stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+            let waiting = self.stream.peek(&mut [0]);
+            self.stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            match waiting {
+                Ok(0) => return false,
+                Ok(_) => {
+                    let Some((kind, payload)) = self.frame() else { return false };
+                    if kind == 9 && self.send_frame(0x8a, &payload).is_err() {
+                        return false;
+                    }
+                }
+                Err(_) => {}
+            }
+        }
+        true
     }
 
     /// Whether the server ends the connection within this time.

@@ -4,7 +4,7 @@ use crate::common::*;
 use alloy_primitives::{Address, B256, TxKind, U256, hex};
 use ironlane_promise::Promise;
 use ironlane_state::StateConfig;
-use ironlane_types::Reject;
+use ironlane_types::{AccountDelta, AccountInfo, KECCAK_EMPTY, Reject, StateDelta};
 use serde_json::{Value, json};
 
 /// Stores 7 in slot 1 and logs 0x2a under topic 0x11.
@@ -108,9 +108,22 @@ fn a_state_that_is_no_longer_kept_is_a_clear_error() {
         ..StateConfig::default()
     });
     let server = Server::start(&chain);
-    for nonce in 0..20 {
-        send(&server, &signed(ALICE, nonce, account(5).into(), 1, &[]));
-        chain.block();
+    send(&server, &signed(ALICE, 0, account(5).into(), 1, &[]));
+    chain.block();
+    assert_ne!(server.call("eth_getBalance", json!([account(5), "0x1"])), "0x0");
+    // The store keeps two chunks of old values at least: overwrite more than they hold.
+    for round in 0..5u64 {
+        let accounts = (0..16_000u64).map(|n| AccountDelta {
+            address: Address::left_padding_from(&(n + 1_000).to_be_bytes()),
+            info: Some(AccountInfo { nonce: round, balance: U256::from(round), code_hash: KECCAK_EMPTY }),
+            storage_wiped: false,
+            slots: Vec::new(),
+        });
+        let delta = StateDelta { accounts: accounts.collect(), codes: Vec::new() };
+        let store = chain.executor.store_mut();
+        store.apply(&delta).unwrap();
+        let version = store.seal();
+        chain.history.set_durable_state_version(version);
     }
     let (code, message) = server.fail("eth_getBalance", json!([account(5), "0x1"]));
     assert_eq!(code, -32000);
