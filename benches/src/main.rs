@@ -19,7 +19,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Benchmarks of Ironlane.
 #[derive(Parser)]
-#[command(name = "ironbench", version, about, after_help = "Example: ironbench e2e --workload transfer --rate max --json")]
+#[command(
+    name = "ironbench",
+    version,
+    about,
+    after_help = "Example: ironbench e2e --workload transfer --rate max --json"
+)]
 struct Cli {
     #[command(subcommand)]
     bench: Bench,

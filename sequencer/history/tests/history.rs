@@ -55,8 +55,7 @@ fn naive_logs(blocks: &[Made], from: u64, to: u64, filter: &LogFilter) -> Vec<Fo
         for tx in &made.block.txs {
             for log in &tx.outcome.logs {
                 let topics = log.data.topics();
-                let address =
-                    filter.addresses.is_empty() || filter.addresses.contains(&log.address);
+                let address = filter.addresses.is_empty() || filter.addresses.contains(&log.address);
                 let mut wanted = address;
                 for position in 0..4 {
                     let any = &filter.topics[position];
