@@ -209,14 +209,9 @@ impl CommitStage {
         for rooted in roots {
             let mut bytes = Vec::with_capacity(80);
             record::encode_sealed(&rooted.header, rooted.hash, &mut bytes);
-            // Only a check for replay and `verify`: when there is no room, it is left out.
+            // Only a check for replay and `verify`: while something else is held up, it is left out.
             if self.held.is_none() && self.append(Prepared::Bytes { bytes, then: Waiting::Other }) {
                 done += 1;
-            } else if !matches!(
-                self.held,
-                Some(Prepared::Mini(_)) | Some(Prepared::Bytes { then: Waiting::Close { .. }, .. })
-            ) {
-                self.held = None;
             }
         }
         done
