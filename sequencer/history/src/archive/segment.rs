@@ -292,7 +292,7 @@ impl Record {
         record::decode_minis(&header, &bytes).ok_or_else(|| self.damaged(header.minis_at(), "mini-blocks"))
     }
 
-    /// The hash of one transaction as its row says it, unchecked: good to compare with, not to hand out.
+    /// One transaction, read and checked without the rest of the block; `None`: the block has fewer.
     pub(super) fn tx(&self, index: u32) -> Result<Option<ExecutedTx>, HistoryError> {
         let header = self.header()?;
         if index >= header.tx_count {
@@ -351,7 +351,7 @@ impl ActiveIndex {
         self.txs.extend(txs.enumerate().map(|(index, hash)| (half(hash), (place, index as u32))));
     }
 
-    /// The offset of the newest block.
+    /// How many blocks.
     pub(super) fn len(&self) -> usize {
         self.blocks.len()
     }
