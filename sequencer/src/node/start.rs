@@ -393,6 +393,13 @@ pub fn start(config: &NodeConfig) -> anyhow::Result<Node> {
     let rpc = runtime
         .block_on(ironlane_rpc::serve(context, rpc_config))
         .with_context(|| format!("JSON-RPC cannot listen on {}", config.http))?;
+    for (place, (name, _)) in rpc.stats().all().into_iter().enumerate() {
+        let stats = rpc.stats();
+        let label = ("what", name.to_string());
+        metrics.read_counter("ironlane_rpc", "What JSON-RPC served and refused", label, move || {
+            stats.all().get(place).map_or(0, |(_, count)| *count)
+        });
+    }
     let identity = Identity {
         client: client_version,
         chain_id: spec.chain_id,
