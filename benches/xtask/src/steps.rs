@@ -19,7 +19,7 @@ pub(crate) struct TestArgs {
     #[arg(long)]
     yes: bool,
     /// All files of the conformance corpus instead of a sample.
-    #[arg(long, conflicts_with = "quick")]
+    #[arg(long)]
     whole_corpus: bool,
     /// Only what needs neither a corpus, nor npm, nor a running node: fmt, tidy, clippy, tests, doc tests.
     #[arg(long)]
