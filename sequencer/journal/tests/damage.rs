@@ -91,6 +91,12 @@ fn every_flipped_bit_is_harmless_or_stops_with_the_position() {
     let bytes = disk.bytes(&name).unwrap();
     let mut stopped = 0;
     for byte in 0..24576 + 512 {
+        // Padding is long: a sample of it is enough.
+        let padding =
+            byte >= 512 && !places().iter().any(|(_, from, to)| (*from..*to).contains(&(byte as u64)));
+        if padding && byte % 31 != 0 {
+            continue;
+        }
         // One bit of each byte; every bit of the first record and the headers.
         let bits = if byte < 136 || (4096..4304).contains(&byte) { 0..8 } else { byte % 8..byte % 8 + 1 };
         for bit in bits {
@@ -158,7 +164,11 @@ fn a_tail_cut_at_every_byte_loses_only_what_was_not_acknowledged() {
     let last_commit = 4 * BLOCK;
     let end_of = |payloads: usize, before: usize| last_commit + before + 104 + payloads;
     let (end5, end6) = (end_of(5000, 0), end_of(300, 5104));
-    for len in last_commit - 2 * BLOCK..=last_commit + 2 * BLOCK {
+    // Every byte of the last commit; every seventh of the two blocks before, which only the slot misses.
+    for len in last_commit - 2 * BLOCK..=end6 + 16 {
+        if len < last_commit && len % 7 != 0 {
+            continue;
+        }
         disk.put(&name, bytes[..len].to_vec());
         let proven_end = 3 * BLOCK + 104 + 7;
         match try_open(&disk) {
