@@ -8,4 +8,5 @@ pub mod commands;
 pub mod config;
 pub mod node;
 pub mod progress;
+pub mod signals;
 pub mod verify;

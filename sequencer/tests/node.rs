@@ -153,7 +153,7 @@ fn a_restart_begins_at_the_newest_valid_snapshot() {
     let newest = finished().pop().expect("two snapshots");
 
     let node = Node::start(dir.path(), &[]);
-    assert!(node.log().contains("state from the snapshot"), "{}", node.log());
+    assert!(node.has_logged("state from the snapshot"), "{}", node.log());
     assert_eq!(node.balance(wallet.address), balance);
     node.stop();
 
@@ -164,7 +164,7 @@ fn a_restart_begins_at_the_newest_valid_snapshot() {
     bytes[middle] ^= 0x10;
     std::fs::write(&manifest, bytes).expect("writes");
     let node = Node::start(dir.path(), &[]);
-    assert!(node.log().contains("damaged"), "{}", node.log());
+    assert!(node.has_logged("damaged"), "{}", node.log());
     assert_eq!(node.balance(wallet.address), balance);
     node.stop();
 

@@ -114,9 +114,11 @@ impl Args {
             args.senders = args.senders.min(100);
             args.recipients = args.recipients.min(1_000);
             args.supply_tps = args.supply_tps.min(5_000);
-            if let Rate::PerSecond(rate) = &mut args.rate {
-                *rate = rate.min(2_000.0);
-            }
+            // As fast as possible would use up the few prepared transactions before the window opens.
+            args.rate = Rate::PerSecond(match args.rate {
+                Rate::PerSecond(rate) => rate.min(2_000.0),
+                Rate::Max => 1_000.0,
+            });
         }
         args.senders = args.senders.next_multiple_of(args.connections.max(1));
         args

@@ -363,7 +363,7 @@ mod tests {
         assert!(start.elapsed() >= Duration::from_millis(60));
         let lanes = running.lanes();
         assert_eq!(lanes.len(), 1);
-        assert_eq!((lanes[0].name(), lanes[0].stages().collect::<Vec<_>>()), ("core", vec![("admit", 2)]));
+        assert_eq!((lanes[0].name(), lanes[0].stages().collect::<Vec<_>>()), ("main", vec![("admit", 2)]));
         assert!(lanes[0].sleeps() > 0, "it slept in between");
         drop(running);
         assert!(first.is_closed(), "the stage went with its lane");

@@ -13,6 +13,7 @@ const WATCH_EVERY: Duration = Duration::from_millis(20);
 /// Runs the node until a signal or a halt.
 pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let config = args.config()?;
+    crate::signals::ignore_file_size_signal();
     let node = node::start(&config)?;
     for choice in &node.choices {
         tracing::info!("{choice}");

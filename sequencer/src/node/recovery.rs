@@ -16,7 +16,7 @@ use alloy_primitives::{B256, Bytes, keccak256};
 use anyhow::{Context, bail, ensure};
 use ironlane_executor::{BlockHashes, ChainSpec, Executor, ExecutorConfig, seal_block};
 use ironlane_history::{History, HistoryConfig};
-use ironlane_journal::{Journal, JournalConfig, JournalError, Keep, Lsn, Recovery, SignerMark, check_signer};
+use ironlane_journal::{Journal, JournalConfig, JournalError, Keep, Lsn, Recovery, SignerMark};
 use ironlane_promise::{Leaf, MerkleTree, Signer, digest};
 use ironlane_state::{ChainIdentity, SnapshotDir, SnapshotError, State, StateConfig, StateWriter};
 use ironlane_trie::{Trie, TrieConfig};
@@ -97,7 +97,7 @@ pub fn recover(
         replay.record(payload).with_context(|| format!("at {at}")).map_err(Into::into)
     });
     progress.finish();
-    let (journal, journal_report) = match opened {
+    let (mut journal, journal_report) = match opened {
         Ok(opened) => opened,
         Err(error @ JournalError::Gone { .. }) if from_snapshot.is_none() => {
             return Err(error).context(
@@ -108,7 +108,7 @@ pub fn recover(
         Err(error) => return Err(error.into()),
     };
     let tip = SignerMark { height: replay.height, digest: replay.tip_digest().0 };
-    check_signer(tip, journal_report.slot.as_ref())?;
+    journal.confirm_tip(tip)?;
     Ok(Recovered {
         state: replay.state,
         executor: replay.executor,

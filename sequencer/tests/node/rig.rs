@@ -79,6 +79,18 @@ impl Node {
         self.log.lock().expect("log").clone()
     }
 
+    /// Waits until it has logged this: its log comes through a pipe of its own, later than the ready line.
+    pub(crate) fn has_logged(&self, wanted: &str) -> bool {
+        let start = Instant::now();
+        while start.elapsed() < WAIT_MAX {
+            if self.log().contains(wanted) {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        false
+    }
+
     fn address(&self, name: &str) -> &str {
         self.ready[name].as_str().expect("an address")
     }
