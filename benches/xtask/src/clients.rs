@@ -22,7 +22,7 @@ pub(crate) fn step(workspace: &Workspace) -> anyhow::Result<Outcome> {
     if npm().arg("--version").output().is_err() {
         return Ok(Outcome::skipped("npm is not installed (Node 20 is needed)"));
     }
-    // Not `npm ci`: it wants the lock to hold the binaries of every platform, and the registry's mirror may not.
+    // Not `npm ci`: it wants the lock to hold the optional binaries of every platform.
     let args = ["install", "--no-save", "--no-audit", "--no-fund"];
     let install = process::run(npm().args(args), INSTALL_LIMIT, true)?;
     let mut left_out = vec![];
