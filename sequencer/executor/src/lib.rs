@@ -45,7 +45,7 @@ pub use header::{NextBlock, assemble_header, next_context, seal_block};
 pub use import::{ImportReport, ImportedBlock, Importer, import_chain};
 pub use oracle::{OracleTrie, StateRoot};
 pub use recover::{decode_transaction, recover_transaction};
-pub use spec::{ChainSpec, DEV_KEYS, ForkSchedule, Genesis, Parameters};
+pub use spec::{ChainSpec, DEV_KEYS, ForkSchedule, Genesis, GenesisOutline, Parameters};
 pub use store::{StateDb, StateRead, StateStore};
 pub use validate::{validate_body, validate_header};
 pub use writes::WriteSet;

@@ -4,8 +4,8 @@ use crate::cli::{
     ConformanceArgs, ConformanceKind, ImportArgs, PromiseAction, PromiseArgs, SnapshotArgs, VerifyArgs,
 };
 use crate::commands::print_json;
+use crate::node::Chain;
 use crate::node::datadir::DataDir;
-use crate::node::start_spec;
 use crate::progress::Progress;
 use anyhow::{Context, bail, ensure};
 use ironlane_executor::conformance::{self, Kind};
@@ -115,7 +115,7 @@ struct SnapshotReport {
 pub fn snapshot(args: &SnapshotArgs) -> anyhow::Result<()> {
     ensure!(args.datadir.is_dir(), "{} is no directory", args.datadir.display());
     let dir = DataDir::open(&args.datadir)?;
-    let spec = start_spec(&dir)?;
+    let spec = Chain::known(&dir)?.spec;
     let identity = ChainIdentity { chain_id: spec.chain_id, genesis_hash: spec.genesis.hash };
     let snapshots = SnapshotDir::open(&dir.snapshots(), identity)?;
     let mut reports = Vec::new();

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, bail};
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// A data directory. Ephemeral ones are removed when this is dropped.
@@ -71,6 +72,11 @@ impl DataDir {
         self.path.join("genesis.json")
     }
 
+    /// The genesis without its accounts, so that a start need not read them (`node::chain`).
+    pub fn outline(&self) -> PathBuf {
+        self.path.join("chain.json")
+    }
+
     /// Keeps the genesis of the first start; another one later is refused.
     pub fn remember_genesis(&self, json: &[u8]) -> anyhow::Result<()> {
         let path = self.genesis();
@@ -88,11 +94,27 @@ impl DataDir {
                         self.path.display()
                     );
                 }
-                fs::write(&path, json).with_context(|| format!("{} cannot be written", path.display()))
+                write_durably(&path, json)
             }
             Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
         }
     }
+}
+
+/// Writes a file so that a crash leaves the whole of it or nothing.
+pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let write = || -> std::io::Result<()> {
+        let unfinished = path.with_extension("tmp");
+        let mut file = fs::File::create(&unfinished)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&unfinished, path)?;
+        match path.parent() {
+            Some(folder) => fs::File::open(folder)?.sync_all(),
+            None => Ok(()),
+        }
+    };
+    write().with_context(|| format!("{} cannot be written", path.display()))
 }
 
 impl Drop for DataDir {

@@ -4,6 +4,7 @@
 //! starts lanes, JSON-RPC and console. [`Node::stop`] ends it in order. The stages themselves are in [`stages`]; what they
 //! tell each other outside the rings is in [`shared`].
 
+pub mod chain;
 pub mod checkpoint;
 pub mod console;
 pub mod datadir;
@@ -19,4 +20,5 @@ pub mod shared;
 pub mod stages;
 pub mod start;
 
-pub use start::{Addresses, Node, known_spec as start_spec, start};
+pub use chain::Chain;
+pub use start::{Addresses, Node, start};

@@ -1,6 +1,7 @@
 //! Putting the node together.
 
 use crate::config::NodeConfig;
+use crate::node::chain::Chain;
 use crate::node::console::{self, Console, Identity};
 use crate::node::datadir::DataDir;
 use crate::node::desk::RpcDesk;
@@ -108,30 +109,6 @@ impl Node {
     }
 }
 
-/// Reads the chain that the configuration names.
-pub fn chain_spec(config: &NodeConfig, dir: &DataDir) -> anyhow::Result<ChainSpec> {
-    match &config.genesis {
-        Some(path) => {
-            let json = std::fs::read(path)
-                .with_context(|| format!("the genesis file {} cannot be read", path.display()))?;
-            let spec = ChainSpec::from_genesis_json(&json)
-                .with_context(|| format!("{} is not a usable genesis", path.display()))?;
-            dir.remember_genesis(&json)?;
-            Ok(spec)
-        }
-        None => known_spec(dir),
-    }
-}
-
-/// The chain that a data directory remembers: its genesis, or the development chain.
-pub fn known_spec(dir: &DataDir) -> anyhow::Result<ChainSpec> {
-    match std::fs::read(dir.genesis()) {
-        Ok(json) => Ok(ChainSpec::from_genesis_json(&json)?),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(ChainSpec::dev()),
-        Err(error) => Err(error).context("the data directory's genesis.json cannot be read"),
-    }
-}
-
 fn topology(config: &NodeConfig, choices: &mut Vec<String>) -> anyhow::Result<Topology> {
     let host = read_host();
     let mut topology = Topology::choose(&config.topology, &host)?;
@@ -166,7 +143,8 @@ pub fn start(config: &NodeConfig) -> anyhow::Result<Node> {
     let started = Instant::now();
     let datadir =
         if config.ephemeral { DataDir::ephemeral(&config.datadir)? } else { DataDir::open(&config.datadir)? };
-    let spec = Arc::new(chain_spec(config, &datadir)?);
+    let chain = Chain::open(&datadir, config.genesis.as_deref())?;
+    let spec = chain.spec.clone();
     let password = match &config.password_file {
         Some(path) => Signer::read_password(path)?,
         None => Vec::new(),
@@ -177,7 +155,8 @@ pub fn start(config: &NodeConfig) -> anyhow::Result<Node> {
     if created {
         choices.push(format!("a new sequencer key was made in {}", datadir.keystore().display()));
     }
-    let recovered = recover(config, &datadir, &spec, &signer)?;
+    let recovered = recover(config, &datadir, &chain, &signer)?;
+    drop(chain);
     choices.push(recovered.journal_report.status.clone());
     if let Some(height) = recovered.from_snapshot {
         choices.push(format!("state from the snapshot of block {height}"));

@@ -7,11 +7,11 @@
 
 mod plain;
 
+use crate::node::Chain;
 use crate::node::checkpoint::Head;
 use crate::node::datadir::DataDir;
 use crate::node::record::Record;
 use crate::node::recovery::identity;
-use crate::node::start_spec;
 use crate::progress::Progress;
 use alloy_consensus::transaction::SignerRecoverable;
 use alloy_eips::Decodable2718;
@@ -61,16 +61,14 @@ struct Recorded {
 pub fn verify(datadir: &Path, genesis: Option<&Path>) -> anyhow::Result<VerifyReport> {
     ensure!(datadir.is_dir(), "{} is no directory: give the --datadir of a stopped node", datadir.display());
     let dir = DataDir::open(datadir)?;
-    let spec = Arc::new(match genesis {
-        Some(path) => {
-            let json = std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
-            ChainSpec::from_genesis_json(&json)?
-        }
-        None => start_spec(&dir)?,
-    });
+    let chain = match genesis {
+        Some(path) => Chain::read(path)?,
+        None => Chain::known(&dir)?,
+    };
+    let spec = chain.spec.clone();
     let FirstPass { recorded, begins_at } = first_pass(&dir, &spec)?;
     let mut second = match begins_at {
-        None | Some(1) => SecondPass::from_genesis(spec.clone(), recorded),
+        None | Some(1) => SecondPass::from_genesis(chain.with_accounts()?, recorded),
         Some(number) => SecondPass::from_snapshot(spec.clone(), recorded, &dir, number - 1)?,
     };
     let progress = Progress::new("executing the journal with plain revm", "records");

@@ -1,6 +1,6 @@
 //! The development chain.
 
-use super::{ChainSpec, ForkSchedule, alloc_account, genesis_header};
+use super::{ChainSpec, ForkSchedule, alloc_account, alloc_root, genesis_header};
 use alloy_consensus::Header;
 use alloy_eips::{eip2935, eip4788, eip7002, eip7251};
 use alloy_primitives::{Address, B256, Bytes, U256, address, b256, bytes};
@@ -82,7 +82,7 @@ pub(super) fn spec() -> ChainSpec {
     }
     let forks = ForkSchedule::all_until(SpecId::OSAKA);
     let header = Header { gas_limit: GAS_LIMIT, base_fee_per_gas: Some(BASE_FEE_WEI), ..Default::default() };
-    let header = genesis_header(&forks, header, &alloc);
+    let header = genesis_header(&forks, header, alloc_root(&alloc));
     let mut spec = ChainSpec::new(31337, forks, header, alloc);
     spec.block_rlp_limit = false;
     spec

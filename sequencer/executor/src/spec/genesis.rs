@@ -1,6 +1,6 @@
 //! Reading a genesis file in geth's format.
 
-use super::{ChainSpec, ForkSchedule, alloc_account, genesis_header};
+use super::{ChainSpec, ForkSchedule, alloc_account, alloc_root, genesis_header};
 use crate::SpecError;
 use alloy_consensus::Header;
 use alloy_eips::eip7840::BlobParams;
@@ -11,16 +11,32 @@ use serde_json::{Map, Value};
 /// A thousand blobs above the target: the price is then about e^27 wei at the fraction of Prague.
 const EXCESS_BLOB_GAS_MAX: u64 = 1 << 27;
 
-type Object = Map<String, Value>;
+pub(super) type Object = Map<String, Value>;
 
 pub(super) fn parse(json: &[u8]) -> Result<ChainSpec, SpecError> {
-    let root: Value = serde_json::from_slice(json).map_err(|e| SpecError::Json(e.to_string()))?;
-    let root = object(&root, "the file")?;
+    let root = read(json)?;
+    let alloc = alloc(&root)?;
+    build(&root, alloc, None)
+}
+
+/// The file as an object.
+pub(super) fn read(json: &[u8]) -> Result<Object, SpecError> {
+    match serde_json::from_slice(json).map_err(|e| SpecError::Json(e.to_string()))? {
+        Value::Object(root) => Ok(root),
+        other => Err(field("the file", if other.is_null() { "is missing" } else { "is not an object" })),
+    }
+}
+
+/// The chain of a genesis file whose accounts were read. Without `state_root` it is computed from them.
+pub(super) fn build(
+    root: &Object,
+    alloc: StateDelta,
+    state_root: Option<B256>,
+) -> Result<ChainSpec, SpecError> {
     let config = object(root.get("config").unwrap_or(&Value::Null), "config")?;
 
     let chain_id = number(config, "config", "chainId")?.ok_or_else(|| missing("config.chainId"))?;
     let forks = forks(config)?;
-    let alloc = alloc(root)?;
     let header = Header {
         parent_hash: fixed(root, "parentHash")?,
         beneficiary: Address::from_slice(&bytes_of(root, "coinbase", 20)?),
@@ -48,7 +64,7 @@ pub(super) fn parse(json: &[u8]) -> Result<ChainSpec, SpecError> {
     if header.excess_blob_gas.is_some_and(|gas| gas > EXCESS_BLOB_GAS_MAX) {
         return Err(field("excessBlobGas", format!("is above {EXCESS_BLOB_GAS_MAX}")));
     }
-    let header = genesis_header(&forks, header, &alloc);
+    let header = genesis_header(&forks, header, state_root.unwrap_or_else(|| alloc_root(&alloc)));
     let mut spec = ChainSpec::new(chain_id, forks, header, alloc);
     if let Some(value) = config.get("depositContractAddress").filter(|v| !v.is_null()) {
         let bytes = hex_bytes(value, "config.depositContractAddress")?;
@@ -174,7 +190,7 @@ pub(crate) fn blob_params(
     }
 }
 
-fn alloc(root: &Object) -> Result<StateDelta, SpecError> {
+pub(super) fn alloc(root: &Object) -> Result<StateDelta, SpecError> {
     match root.get("alloc").filter(|v| !v.is_null()) {
         Some(accounts) => parse_alloc(accounts),
         None => Ok(StateDelta::default()),
@@ -220,7 +236,7 @@ pub(crate) fn parse_alloc(accounts: &Value) -> Result<StateDelta, SpecError> {
     Ok(alloc)
 }
 
-fn field(name: &str, reason: impl ToString) -> SpecError {
+pub(super) fn field(name: &str, reason: impl ToString) -> SpecError {
     SpecError::Field { field: name.into(), reason: reason.to_string() }
 }
 

@@ -4,10 +4,12 @@
 mod dev;
 mod forks;
 mod genesis;
+mod outline;
 
 pub use dev::DEV_KEYS;
 pub use forks::ForkSchedule;
 pub(crate) use genesis::{blob_params, parse_alloc};
+pub use outline::GenesisOutline;
 
 use crate::{OracleTrie, SpecError, StateRoot};
 use alloy_consensus::{EMPTY_OMMER_ROOT_HASH, Header};
@@ -171,7 +173,7 @@ impl ChainSpec {
 }
 
 /// A genesis header with the fields that the forks active at genesis require.
-pub(crate) fn genesis_header(forks: &ForkSchedule, mut header: Header, alloc: &StateDelta) -> Header {
+pub(crate) fn genesis_header(forks: &ForkSchedule, mut header: Header, state_root: B256) -> Header {
     let (number, timestamp) = (header.number, header.timestamp);
     let merged = forks.merged_by_schedule(number, timestamp);
     let spec = forks.spec_id(number, timestamp, merged);
@@ -179,7 +181,7 @@ pub(crate) fn genesis_header(forks: &ForkSchedule, mut header: Header, alloc: &S
     header.ommers_hash = EMPTY_OMMER_ROOT_HASH;
     header.transactions_root = empty;
     header.receipts_root = empty;
-    header.state_root = alloc_root(alloc);
+    header.state_root = state_root;
     if spec.is_enabled_in(SpecId::LONDON) {
         header.base_fee_per_gas.get_or_insert(eip1559::INITIAL_BASE_FEE);
     }
@@ -198,7 +200,7 @@ pub(crate) fn genesis_header(forks: &ForkSchedule, mut header: Header, alloc: &S
 }
 
 /// State root of a genesis, computed once and apart from the node's own trie, which must agree with it.
-fn alloc_root(alloc: &StateDelta) -> B256 {
+pub(crate) fn alloc_root(alloc: &StateDelta) -> B256 {
     let mut oracle = OracleTrie::default();
     oracle.apply(alloc);
     oracle.root()
