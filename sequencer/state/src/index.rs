@@ -9,14 +9,14 @@
 //! One writer, any number of readers. A reader that races with the end of a growth may see a cleared area; it notices by
 //! the generation and looks again. A found number is always right, since the caller compares the record's key.
 
+pub(crate) use crate::bucket::BUCKET_ENTRIES;
 use crate::{
     StateError,
+    bucket::same_hash,
     mem::{Cell, RELEASE_STEP_BYTES, Table},
 };
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*, fence};
 
-/// Entries in a bucket.
-pub(crate) const BUCKET_ENTRIES: usize = 8;
 /// Buckets behind the last home bucket, for its overflow.
 pub(crate) const SLACK_BUCKETS: usize = 64;
 /// Entries per home bucket at which growth begins (of 8).
@@ -71,13 +71,13 @@ fn home(hash: u32, homes: u32) -> usize {
 /// Which entries of a bucket have this hash, a bit each. Without branches: where a key stands cannot be predicted.
 #[inline(always)]
 fn matching(line: &[AtomicU64; BUCKET_ENTRIES], hash: u32) -> u32 {
-    let mut matches = 0;
-    for (i, cell) in line.iter().enumerate() {
-        let e = cell.load(Relaxed);
-        // A free entry is zero, which is no entry of hash 0 either: numbers are stored plus one.
-        matches |= u32::from((e >> 32) as u32 == hash && e != 0) << i;
+    let matches = same_hash(line, hash);
+    if hash != 0 {
+        return matches;
     }
-    matches
+    // A free entry is zero, which is no entry of hash 0 either: numbers are stored plus one.
+    let taken = |i: &usize| line[*i].load(Relaxed) != 0;
+    (0..BUCKET_ENTRIES).filter(taken).fold(0, |mask, i| mask | (matches & (1 << i)))
 }
 
 fn entry(hash: u32, number: u32) -> u64 {

@@ -18,6 +18,7 @@
 //! next opened from a snapshot, which leaves them out.
 
 mod archive;
+mod bucket;
 mod config;
 mod error;
 mod hash;

@@ -167,8 +167,11 @@ impl Tables {
             len += 1;
         }
         for hint in &mut hints[..len] {
-            hint.guess = self.account_index.guess(hint.hash).unwrap_or(u32::MAX);
-            self.accounts.prefetch(hint.guess as usize);
+            hint.guess = u32::MAX;
+            if let Some(guess) = self.account_index.guess(hint.hash) {
+                hint.guess = guess;
+                self.accounts.prefetch(guess as usize);
+            }
         }
         hints
     }
