@@ -1,5 +1,7 @@
 //! The node as a whole, in a process of its own, on real sockets and a real disk.
 
+#[path = "node/faults.rs"]
+mod faults;
 #[path = "node/rig.rs"]
 mod rig;
 

@@ -25,11 +25,19 @@ pub(crate) struct Node {
     log: Arc<Mutex<String>>,
 }
 
-fn command(datadir: &Path, extra: &[&str]) -> Command {
+/// `through`: a program with its arguments that runs the node.
+fn command(through: &[&str], datadir: &Path, extra: &[&str]) -> Command {
     let config = datadir.join("node.toml");
-    std::fs::write(&config, "[pool]\npending_per_account_max = 100000\n").expect("writes the configuration");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ironlane"));
+    let text = "[pool]\npending_per_account_max = 100000\n[journal]\nsegment_mib = 16\n";
+    // It may lie on a full file system, where it was written before.
+    if !std::fs::read_to_string(&config).is_ok_and(|known| known == text) {
+        std::fs::write(&config, text).expect("writes the configuration");
+    }
+    let mut words = through.to_vec();
+    words.push(env!("CARGO_BIN_EXE_ironlane"));
+    let mut command = Command::new(words[0]);
     command
+        .args(&words[1..])
         .args([
             "run",
             "--dev",
@@ -49,7 +57,7 @@ fn command(datadir: &Path, extra: &[&str]) -> Command {
 
 /// Starts a node that must refuse to start; answers what it said.
 pub(crate) fn start_fails(datadir: &Path, extra: &[&str]) -> String {
-    let output = command(datadir, extra).output().expect("runs");
+    let output = command(&[], datadir, extra).output().expect("runs");
     assert!(!output.status.success(), "the node started although it must not");
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
@@ -57,7 +65,12 @@ pub(crate) fn start_fails(datadir: &Path, extra: &[&str]) -> String {
 impl Node {
     /// Starts it and waits until it answers.
     pub(crate) fn start(datadir: &Path, extra: &[&str]) -> Self {
-        let mut child = command(datadir, extra).spawn().expect("spawns");
+        Self::try_start(&[], datadir, extra).unwrap_or_else(|log| panic!("the node did not start:\n{log}"))
+    }
+
+    /// The same through another program; answers the log when the node does not come up.
+    pub(crate) fn try_start(through: &[&str], datadir: &Path, extra: &[&str]) -> Result<Self, String> {
+        let mut child = command(through, datadir, extra).spawn().expect("spawns");
         let log = Arc::new(Mutex::new(String::new()));
         let (stderr, sink) = (child.stderr.take().expect("piped"), log.clone());
         std::thread::spawn(move || {
@@ -69,9 +82,30 @@ impl Node {
         });
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("reads");
-        let ready = serde_json::from_str(&line)
-            .unwrap_or_else(|_| panic!("the node did not start:\n{}", log.lock().expect("log")));
-        Self { child, ready, log }
+        match serde_json::from_str(&line) {
+            Ok(ready) => Ok(Self { child, ready, log }),
+            Err(_) => {
+                let _ = child.wait();
+                Err(log.lock().expect("log").clone())
+            }
+        }
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it has ended by itself; answers whether with success.
+    pub(crate) fn ended(&mut self) -> bool {
+        let start = Instant::now();
+        while start.elapsed() < WAIT_MAX {
+            if let Some(status) = self.child.try_wait().expect("waits") {
+                return status.success();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the node did not end:\n{}", self.log())
     }
 
     /// What it logged so far.
@@ -114,12 +148,29 @@ impl Node {
         answer.split_once("\r\n\r\n").map(|(_, body)| body.to_string()).expect("an HTTP answer")
     }
 
+    /// Sends a transaction over JSON-RPC; answers the whole response.
+    pub(crate) fn send_raw(&self, raw: &[u8]) -> Value {
+        self.answer("eth_sendRawTransaction", json!([alloy_primitives::hex::encode_prefixed(raw)]))
+    }
+
+    /// The health page's first line.
+    pub(crate) fn health(&self) -> String {
+        let mut stream = TcpStream::connect(self.address("metrics")).expect("connects");
+        stream.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").expect("writes");
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).expect("reads");
+        line
+    }
+
     fn rpc(&self, method: &str, params: Value) -> Value {
+        self.answer(method, params)["result"].clone()
+    }
+
+    fn answer(&self, method: &str, params: Value) -> Value {
         let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
         let head = "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json";
         let answer = self.http("http", &format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()));
-        let value: Value = serde_json::from_str(answer.trim()).expect("JSON");
-        value["result"].clone()
+        serde_json::from_str(answer.trim()).expect("JSON")
     }
 
     /// Next nonce of an account.
