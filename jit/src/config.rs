@@ -76,8 +76,20 @@ impl Default for CompilerConfig {
     }
 }
 
-/// A planted miscompile.
-#[cfg(any(test, feature = "sabotage"))]
+impl CompilerConfig {
+    /// Whether this fault is planted.
+    pub(crate) fn has_fault(&self, fault: Sabotage) -> bool {
+        #[cfg(any(test, feature = "sabotage"))]
+        return self.sabotage == Some(fault);
+        #[cfg(not(any(test, feature = "sabotage")))]
+        {
+            let _ = fault;
+            false
+        }
+    }
+}
+
+/// A planted miscompile. Only with the `sabotage` feature can one be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sabotage {
     /// Each block charges one unit of gas too many.

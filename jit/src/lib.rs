@@ -38,6 +38,7 @@ pub mod lower;
 pub mod memory;
 pub mod opcode;
 pub mod revm_door;
+pub mod tier;
 
 pub use artifact::{Artifact, ArtifactError, CompileStats, Entry, Fingerprint};
 pub use compiler::{CompileError, Compiler};
