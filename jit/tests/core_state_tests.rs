@@ -38,7 +38,12 @@ fn run(archive: &str, config: CompilerConfig, stride: usize) {
     }
     println!("{archive}: {cases} cases");
     assert!(cases > 0);
-    assert!(failures.is_empty(), "{} differences, first:\n{}", failures.len(), failures.first().map_or("", |f| f));
+    assert!(
+        failures.is_empty(),
+        "{} differences, first:\n{}",
+        failures.len(),
+        failures.first().map_or("", |f| f)
+    );
 }
 
 #[test]

@@ -10,11 +10,7 @@ use crate::{
     context::{Helper, offset},
     opcode::{MLOAD, MSTORE, info},
 };
-use cranelift_codegen::ir::{
-    BlockArg, InstBuilder, Value,
-    condcodes::IntCC,
-    types::I64,
-};
+use cranelift_codegen::ir::{BlockArg, InstBuilder, Value, condcodes::IntCC, types::I64};
 use revm::interpreter::InstructionResult;
 
 /// Offsets from here on go to the helper: no memory is that long, and below it no sum overflows.

@@ -95,8 +95,11 @@ impl Lowering<'_, '_> {
     fn binary(&mut self, opcode: u8) {
         let (a, b) = (self.pop(), self.pop());
         if opcode == ADD && self.config.has_fault(Sabotage::AddCarry) {
-            let half = |word: &Word, at: usize| Word::of([word.limbs[at], word.limbs[at + 1], Limb::Const(0), Limb::Const(0)]);
-            let (low, high) = (self.math().add(&half(&a, 0), &half(&b, 0)), self.math().add(&half(&a, 2), &half(&b, 2)));
+            let half = |word: &Word, at: usize| {
+                Word::of([word.limbs[at], word.limbs[at + 1], Limb::Const(0), Limb::Const(0)])
+            };
+            let (low, high) =
+                (self.math().add(&half(&a, 0), &half(&b, 0)), self.math().add(&half(&a, 2), &half(&b, 2)));
             self.state.push(Word::of([low.limbs[0], low.limbs[1], high.limbs[0], high.limbs[1]]));
             return;
         }
@@ -118,7 +121,8 @@ impl Lowering<'_, '_> {
 
     fn mul(&mut self) {
         let (a, b) = (self.read(self.state.top - 1), self.read(self.state.top - 2));
-        let is_wide = a.width() > 2 && b.width() > 2 && a.as_constant().is_none() && b.as_constant().is_none();
+        let is_wide =
+            a.width() > 2 && b.width() > 2 && a.as_constant().is_none() && b.as_constant().is_none();
         if is_wide {
             if self.muls_left == 0 {
                 return self.pure(Helper::PureMul, 2);
@@ -331,8 +335,11 @@ impl Lowering<'_, '_> {
         self.b.switch_to_block(by_zero);
         self.b.ins().jump(done, &result(zero));
         self.b.switch_to_block(divide);
-        let quotient =
-            if opcode == DIV { self.b.ins().udiv(dividend, divisor) } else { self.b.ins().urem(dividend, divisor) };
+        let quotient = if opcode == DIV {
+            self.b.ins().udiv(dividend, divisor)
+        } else {
+            self.b.ins().urem(dividend, divisor)
+        };
         self.b.ins().jump(done, &result(quotient));
         let bottom = self.state.top - 2;
         if let Some(slow) = slow {
@@ -349,7 +356,9 @@ impl Lowering<'_, '_> {
         self.b.switch_to_block(done);
         let params = self.b.block_params(done);
         let word = match *params {
-            [low, l1, l2, l3] => Word::of([Limb::Value(low), Limb::Value(l1), Limb::Value(l2), Limb::Value(l3)]),
+            [low, l1, l2, l3] => {
+                Word::of([Limb::Value(low), Limb::Value(l1), Limb::Value(l2), Limb::Value(l3)])
+            }
             _ => Word::low(params[0]),
         };
         self.state.top = bottom;
@@ -417,7 +426,8 @@ impl Lowering<'_, '_> {
             LOG4 => Helper::Log4,
             _ => Helper::Instruction,
         };
-        let (inputs, outputs) = info(opcode).map_or((0, 0), |info| (i32::from(info.inputs), i32::from(info.outputs)));
+        let (inputs, outputs) =
+            info(opcode).map_or((0, 0), |info| (i32::from(info.inputs), i32::from(info.outputs)));
         self.flush_operands(inputs);
         let stack = self.stack_address(self.state.top);
         let gas = self.exact_gas();

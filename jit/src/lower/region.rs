@@ -13,8 +13,8 @@ use crate::{
 };
 use cranelift_codegen::{
     ir::{
-        AbiParam, AliasRegionData, Block, BlockArg, BlockCall, Function, InstBuilder, JumpTableData, MemFlagsData,
-        SigRef, Signature, UserFuncName, Value,
+        AbiParam, AliasRegionData, Block, BlockArg, BlockCall, Function, InstBuilder, JumpTableData,
+        MemFlagsData, SigRef, Signature, UserFuncName, Value,
         condcodes::IntCC,
         types::{I32, I64},
     },
@@ -169,7 +169,8 @@ impl<'a, 'f> Lowering<'a, 'f> {
             }
             self.clif.push(block);
         }
-        let entry = self.b.current_block().map(|block| self.b.block_params(block).to_vec()).unwrap_or_default();
+        let entry =
+            self.b.current_block().map(|block| self.b.block_params(block).to_vec()).unwrap_or_default();
         let entries: Vec<usize> =
             region.blocks.clone().filter(|index| self.analysis.blocks[*index].entry.is_some()).collect();
         let args = [BlockArg::Value(entry[1]), BlockArg::Value(entry[2])];
@@ -648,9 +649,7 @@ impl<'a, 'f> Lowering<'a, 'f> {
             self.b.ins().brif(is_here, here, &[], elsewhere, &[]);
             self.b.switch_to_block(here);
             let index = self.b.ins().ireduce(I32, own);
-            self.b
-                .ins()
-                .jump(dispatch, &[BlockArg::Value(sp), BlockArg::Value(gas), BlockArg::Value(index)]);
+            self.b.ins().jump(dispatch, &[BlockArg::Value(sp), BlockArg::Value(gas), BlockArg::Value(index)]);
         } else {
             self.b.ins().jump(elsewhere, &[]);
         }

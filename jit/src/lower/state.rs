@@ -42,6 +42,10 @@ impl State {
 
     /// The dirty words below a height, lowest first.
     pub(super) fn dirty_below(&self, height: i32) -> Vec<(i32, Word)> {
-        self.slots.range(..height).filter(|(_, slot)| slot.is_dirty).map(|(at, slot)| (*at, slot.word)).collect()
+        self.slots
+            .range(..height)
+            .filter(|(_, slot)| slot.is_dirty)
+            .map(|(at, slot)| (*at, slot.word))
+            .collect()
     }
 }

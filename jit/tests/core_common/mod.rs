@@ -9,7 +9,9 @@ use revm::{
         BlockEnv, CfgEnv, ContextSetters, ContextTr, FrameStack, JournalTr, TxEnv,
         either::Either,
         result::{EVMError, ExecutionResult, HaltReason},
-        transaction::{AccessList, AccessListItem, Authorization, RecoveredAuthority, RecoveredAuthorization},
+        transaction::{
+            AccessList, AccessListItem, Authorization, RecoveredAuthority, RecoveredAuthorization,
+        },
     },
     context_interface::block::BlobExcessGasAndPrice,
     database::{CacheDB, EmptyDB},
@@ -54,7 +56,9 @@ impl Codes {
                 // Empty or too long codes stay interpreted; anything else must compile.
                 match self.compiler.compile(code, spec) {
                     Ok(artifact) => Some(CompiledCode::load(&artifact).expect("memory for code")),
-                    Err(ironlane_jit::CompileError::Codegen(why)) => panic!("{why} in 0x{}", hex::encode(code)),
+                    Err(ironlane_jit::CompileError::Codegen(why)) => {
+                        panic!("{why} in 0x{}", hex::encode(code))
+                    }
                     Err(_) => None,
                 }
             })
@@ -117,8 +121,10 @@ impl EvmTr for Engine {
         let bytecode = &mut frame.interpreter.bytecode;
         let hash = bytecode.get_or_calculate_hash();
         let spec = self.inner.instruction.spec;
-        let code =
-            self.by_frame.entry(hash).or_insert_with(|| codes.get(hash, spec, bytecode.original_byte_slice()));
+        let code = self
+            .by_frame
+            .entry(hash)
+            .or_insert_with(|| codes.get(hash, spec, bytecode.original_byte_slice()));
         match code {
             Some(code) => run_frame(frame, &mut self.inner.ctx, &self.inner.instruction, code),
             None => self.inner.frame_run(),
@@ -147,13 +153,13 @@ pub struct Case {
 pub fn outcome(run: &(Result<ExecutionResult<HaltReason>, Error>, EvmState)) -> String {
     let mut accounts = BTreeMap::new();
     for (address, account) in &run.1 {
-        let storage: BTreeMap<_, _> =
-            account.storage.iter().map(|(key, slot)| (*key, (slot.original_value, slot.present_value))).collect();
+        let storage: BTreeMap<_, _> = account
+            .storage
+            .iter()
+            .map(|(key, slot)| (*key, (slot.original_value, slot.present_value)))
+            .collect();
         let info = &account.info;
-        accounts.insert(
-            *address,
-            (info.balance, info.nonce, info.code_hash, account.status, storage),
-        );
+        accounts.insert(*address, (info.balance, info.nonce, info.code_hash, account.status, storage));
     }
     format!("{:?}\n{accounts:?}", run.0)
 }
@@ -162,7 +168,8 @@ pub fn outcome(run: &(Result<ExecutionResult<HaltReason>, Error>, EvmState)) -> 
 pub fn difference(case: &Case, codes: &Arc<Codes>) -> Option<String> {
     let expected = outcome(&Engine::new(case, None).run(&case.tx));
     let got = outcome(&Engine::new(case, Some(codes.clone())).run(&case.tx));
-    (expected != got).then(|| format!("{} in {:?}\n  interpreter {expected}\n  compiled    {got}", case.name, case.spec))
+    (expected != got)
+        .then(|| format!("{} in {:?}\n  interpreter {expected}\n  compiled    {got}", case.name, case.spec))
 }
 
 /// A call to a contract with this code, and nothing else in the world.
@@ -201,10 +208,14 @@ pub fn corpus(archive: &str) -> Option<PathBuf> {
     static LOCK: OnceLock<Mutex<()>> = OnceLock::new();
     let _guard = LOCK.get_or_init(Mutex::default).lock();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
-    let from = std::env::var_os("IRONLANE_CORPUS").map_or_else(|| root.join("../shared/corpus"), PathBuf::from);
+    let from =
+        std::env::var_os("IRONLANE_CORPUS").map_or_else(|| root.join("../shared/corpus"), PathBuf::from);
     let packed = from.join(format!("{archive}.tar.xz"));
     if !packed.exists() {
-        println!("skipped: {} is not there (set IRONLANE_CORPUS to the folder that holds it)", packed.display());
+        println!(
+            "skipped: {} is not there (set IRONLANE_CORPUS to the folder that holds it)",
+            packed.display()
+        );
         return None;
     }
     let to = root.join("target/corpus").join(archive);
@@ -297,8 +308,11 @@ fn world(pre: &Value) -> Option<Db> {
 fn access_list(value: &Value) -> Option<AccessList> {
     let mut items = Vec::new();
     for item in value.as_array()? {
-        let storage_keys =
-            item["storageKeys"].as_array()?.iter().map(|key| key.as_str()?.parse().ok()).collect::<Option<_>>()?;
+        let storage_keys = item["storageKeys"]
+            .as_array()?
+            .iter()
+            .map(|key| key.as_str()?.parse().ok())
+            .collect::<Option<_>>()?;
         items.push(AccessListItem { address: text(item, "address").parse().ok()?, storage_keys });
     }
     Some(AccessList(items))
@@ -306,7 +320,8 @@ fn access_list(value: &Value) -> Option<AccessList> {
 
 /// The cases of a state test file.
 pub fn state_test(path: &Path) -> Vec<Case> {
-    let file: Value = serde_json::from_slice(&std::fs::read(path).expect("a file of the corpus")).expect("JSON");
+    let file: Value =
+        serde_json::from_slice(&std::fs::read(path).expect("a file of the corpus")).expect("JSON");
     let mut cases = Vec::new();
     for (name, test) in file.as_object().into_iter().flatten() {
         for (fork, posts) in test["post"].as_object().into_iter().flatten() {
@@ -348,7 +363,8 @@ fn state_case(name: &str, spec: SpecId, test: &Value, indexes: &Value) -> Option
             address: text(item, "address").parse().ok()?,
             nonce: short(text(item, "nonce"))?,
         };
-        let signer = text(item, "signer").parse().map_or(RecoveredAuthority::Invalid, RecoveredAuthority::Valid);
+        let signer =
+            text(item, "signer").parse().map_or(RecoveredAuthority::Invalid, RecoveredAuthority::Valid);
         authorizations.push(Either::Right(RecoveredAuthorization::new_unchecked(authorization, signer)));
     }
     let blob_hashes: Vec<B256> = tx["blobVersionedHashes"]
@@ -368,7 +384,8 @@ fn state_case(name: &str, spec: SpecId, test: &Value, indexes: &Value) -> Option
         tx_type,
         caller: text(tx, "sender").parse().ok()?,
         gas_limit: short(tx["gasLimit"][index("gas")].as_str()?)?,
-        gas_price: u128::try_from(number(text(tx, if is_dynamic { "maxFeePerGas" } else { "gasPrice" }))?).ok()?,
+        gas_price: u128::try_from(number(text(tx, if is_dynamic { "maxFeePerGas" } else { "gasPrice" }))?)
+            .ok()?,
         gas_priority_fee: if is_dynamic {
             Some(u128::try_from(number(text(tx, "maxPriorityFeePerGas"))?).ok()?)
         } else {
@@ -389,7 +406,8 @@ fn state_case(name: &str, spec: SpecId, test: &Value, indexes: &Value) -> Option
 
 /// A contract of the corpus's revmc set with its transaction.
 pub fn contract_case(folder: &Path, name: &str) -> Option<Case> {
-    let file: Value = serde_json::from_slice(&std::fs::read(folder.join(format!("{name}.json"))).ok()?).ok()?;
+    let file: Value =
+        serde_json::from_slice(&std::fs::read(folder.join(format!("{name}.json"))).ok()?).ok()?;
     let test = file.as_object()?.values().next()?;
     let tx = &test["transaction"][0];
     let mut case = code_case(name, SpecId::OSAKA, vec![], 0, vec![]);
