@@ -42,7 +42,7 @@ pub use evm::{EvmContext, IronEvm};
 pub use executor::{Executor, ExecutorConfig, ExecutorStats};
 pub use hashes::BlockHashes;
 pub use header::{NextBlock, assemble_header, next_context, seal_block};
-pub use import::{ImportReport, ImportedBlock, Importer, import_chain};
+pub use import::{ImportReport, ImportedBlock, Importer, Imports, import_chain};
 pub use oracle::{OracleTrie, StateRoot};
 pub use recover::{decode_transaction, recover_transaction};
 pub use spec::{ChainSpec, DEV_KEYS, ForkSchedule, Genesis, GenesisOutline, Parameters};
