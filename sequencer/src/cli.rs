@@ -92,6 +92,9 @@ pub struct RunArgs {
     /// Address of JSON-RPC (HTTP and WebSocket).
     #[arg(long)]
     pub http: Option<SocketAddr>,
+    /// Origins of the web pages that may ask JSON-RPC, separated by commas; `*`: every page.
+    #[arg(long, alias = "http.corsdomain", value_delimiter = ',')]
+    pub cors_origins: Option<Vec<String>>,
     /// Address of the console and `/metrics`.
     #[arg(long)]
     pub metrics: Option<SocketAddr>,
@@ -131,6 +134,7 @@ impl RunArgs {
         set(&mut config.metrics, &self.metrics);
         set(&mut config.block_interval_s, &self.block_interval_s);
         set(&mut config.snapshot.interval_blocks, &self.snapshot_interval_blocks);
+        config.rpc.cors_origins = self.cors_origins.clone().or(config.rpc.cors_origins);
         config.ephemeral |= self.ephemeral;
         config.auth_workers = self.auth_workers.or(config.auth_workers);
         config.beneficiary = self.beneficiary.or(config.beneficiary);

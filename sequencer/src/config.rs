@@ -190,15 +190,24 @@ pub struct RpcSection {
     pub connections_max: u32,
     /// Connections of one address.
     pub connections_per_address_max: u32,
+    /// Origins of the web pages that may ask (`*`: every page). Absent: every page for the development chain, none but
+    /// the node's own otherwise.
+    pub cors_origins: Option<Vec<String>>,
 }
 
 impl Default for RpcSection {
     fn default() -> Self {
-        Self { connections_max: 1000, connections_per_address_max: 32 }
+        Self { connections_max: 1000, connections_per_address_max: 32, cors_origins: None }
     }
 }
 
 impl NodeConfig {
+    /// Origins of the web pages that may ask JSON-RPC on this chain.
+    pub fn cors_origins(&self, development: bool) -> Vec<String> {
+        let default = || if development { vec!["*".into()] } else { Vec::new() };
+        self.rpc.cors_origins.clone().unwrap_or_else(default)
+    }
+
     /// Reads a TOML file.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)
@@ -221,6 +230,12 @@ impl NodeConfig {
         }
         if self.journal.segment_mib == 0 || self.journal.segment_mib > 4096 {
             bail!("journal.segment_mib is {}: choose 1 to 4096", self.journal.segment_mib);
+        }
+        if let Some(origin) = self.rpc.cors_origins.iter().flatten().find(|o| *o != "*" && !o.contains("://"))
+        {
+            bail!(
+                "rpc.cors_origins names `{origin}`: an origin is a scheme and a host, as https://app.example, or *"
+            );
         }
         if self.snapshot.keep == 0 {
             bail!(
@@ -250,5 +265,11 @@ mod tests {
         assert!(error.to_string().contains("unknown field"));
         let zero = NodeConfig { block_interval_s: 0, ..NodeConfig::default() };
         assert!(zero.check().expect_err("zero").to_string().contains("at least 1"));
+        let mut pages = NodeConfig::default();
+        assert_eq!((pages.cors_origins(true), pages.cors_origins(false)), (vec!["*".into()], vec![]));
+        pages.rpc.cors_origins = Some(vec!["app.example".into()]);
+        assert!(pages.check().expect_err("no scheme").to_string().contains("https://app.example"));
+        pages.rpc.cors_origins = Some(vec!["https://app.example".into()]);
+        assert_eq!(pages.cors_origins(true), ["https://app.example"]);
     }
 }

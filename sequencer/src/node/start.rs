@@ -365,6 +365,7 @@ pub fn start(config: &NodeConfig) -> anyhow::Result<Node> {
     };
     let rpc_config = RpcConfig {
         listen: config.http,
+        cors_origins: config.cors_origins(spec.chain_id == 31337 && config.genesis.is_none()),
         connections_max: config.rpc.connections_max,
         connections_per_address_max: config.rpc.connections_per_address_max,
         ..RpcConfig::default()
