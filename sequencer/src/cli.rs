@@ -1,6 +1,6 @@
 //! The command line of `ironlane`.
 
-use crate::config::NodeConfig;
+use crate::config::{EngineName, NodeConfig};
 use alloy_primitives::Address;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
@@ -86,6 +86,9 @@ pub struct RunArgs {
     /// Threads that recover senders.
     #[arg(long)]
     pub auth_workers: Option<usize>,
+    /// What runs bytecode: the interpreter alone, or machine code for hot contracts besides.
+    #[arg(long, value_enum)]
+    pub engine: Option<EngineName>,
     /// Address of the binary ingest; port 0 picks a free one.
     #[arg(long)]
     pub ingest: Option<SocketAddr>,
@@ -130,6 +133,7 @@ impl RunArgs {
         set(&mut config.datadir, &self.datadir);
         set(&mut config.topology, &self.topology);
         set(&mut config.ingest, &self.ingest);
+        set(&mut config.executor.engine, &self.engine);
         set(&mut config.http, &self.http);
         set(&mut config.metrics, &self.metrics);
         set(&mut config.block_interval_s, &self.block_interval_s);
@@ -190,7 +194,7 @@ pub struct ConformanceArgs {
     pub kind: ConformanceKind,
     /// Folder with the unpacked files, searched recursively.
     pub dir: PathBuf,
-    /// Which engine executes.
+    /// Which engine executes: `interpreter`, or `jit` with everything compiled before its first execution.
     #[arg(long, default_value = "interpreter")]
     pub engine: String,
     /// For `rpc`: the node to ask.

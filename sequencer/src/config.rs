@@ -33,6 +33,8 @@ pub struct NodeConfig {
     pub password_file: Option<PathBuf>,
     /// Order and durability.
     pub sequence: SequenceConfig,
+    /// What runs bytecode.
+    pub executor: ExecutorSection,
     /// State store.
     pub state: StateSection,
     /// Journal.
@@ -62,6 +64,7 @@ impl Default for NodeConfig {
             beneficiary: None,
             password_file: None,
             sequence: SequenceConfig::default(),
+            executor: ExecutorSection::default(),
             state: StateSection::default(),
             journal: JournalSection::default(),
             snapshot: SnapshotSection::default(),
@@ -85,6 +88,36 @@ pub struct SequenceConfig {
 impl Default for SequenceConfig {
     fn default() -> Self {
         Self { mini_block_txs_max: 4096, seal_interval_us_max: 10_000 }
+    }
+}
+
+/// What runs bytecode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineName {
+    /// revm's interpreter alone.
+    Interpreter,
+    /// The interpreter, and machine code for hot contracts.
+    Jit,
+}
+
+/// How transactions are executed. No choice here changes a result.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExecutorSection {
+    /// What runs bytecode.
+    pub engine: EngineName,
+    /// Gas that a contract spends in the interpreter before it is compiled.
+    pub jit_threshold_gas: u64,
+    /// MiB of compiled code in memory.
+    pub jit_cache_mib: u64,
+    /// MiB of compiled code kept in the data directory for the next start; 0 keeps none.
+    pub jit_disk_mib: u64,
+}
+
+impl Default for ExecutorSection {
+    fn default() -> Self {
+        Self { engine: EngineName::Jit, jit_threshold_gas: 1_000_000, jit_cache_mib: 512, jit_disk_mib: 512 }
     }
 }
 
@@ -236,6 +269,9 @@ impl NodeConfig {
             bail!(
                 "rpc.cors_origins names `{origin}`: an origin is a scheme and a host, as https://app.example, or *"
             );
+        }
+        if self.executor.jit_cache_mib == 0 {
+            bail!("executor.jit_cache_mib is 0: give compiled code some memory, or set engine to interpreter");
         }
         if self.snapshot.keep == 0 {
             bail!(

@@ -17,6 +17,7 @@ mod codes;
 pub mod conformance;
 mod convert;
 mod direct;
+mod engine;
 mod env;
 mod error;
 mod evm;
@@ -36,6 +37,7 @@ mod validate;
 mod writes;
 
 pub use codes::CodeCache;
+pub use engine::Engine;
 pub use env::{block_env, cfg_env, tx_env};
 pub use error::{BlockError, ExecuteError, ImportError, InvalidBlock, SpecError, StoreError};
 pub use evm::{EvmContext, IronEvm};
@@ -50,5 +52,7 @@ pub use store::{StateDb, StateRead, StateStore};
 pub use validate::{validate_body, validate_header};
 pub use writes::WriteSet;
 
+/// The JIT's tier, for whoever gives an executor an [`Engine`].
+pub use ironlane_jit::tier;
 /// The EVM that this crate is built on; whoever simulates transactions uses the same one.
 pub use revm;
