@@ -210,7 +210,7 @@ fn run_with<T: StateRoot, F: Fn() -> Result<T, TrieError> + Sync>(
                 .spawn_scoped(scope, work)
                 .map_err(ConformanceError::Thread)?;
         }
-        Ok(())
+        Ok::<(), ConformanceError>(())
     })?;
     let total = total.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(total.report(kind.label(), files.len()))
