@@ -31,6 +31,8 @@ pub struct Limits {
     pub region_weight_max: usize,
     /// Basic blocks of one region.
     pub region_blocks_max: usize,
+    /// Longest chain of blocks that hand values down in registers.
+    pub chain_blocks_max: usize,
     /// Machine code of one contract, in bytes.
     pub text_bytes_max: usize,
 }
@@ -42,6 +44,7 @@ impl Default for Limits {
             compile_time_max: Duration::from_millis(90),
             region_weight_max: 2_500,
             region_blocks_max: 200,
+            chain_blocks_max: 12,
             text_bytes_max: 2 << 20,
         }
     }
