@@ -69,7 +69,8 @@ pub struct CompilerConfig {
 impl Default for CompilerConfig {
     fn default() -> Self {
         Self {
-            opt_level: OptLevel::Speed,
+            // The middle end costs a third more time and gains nothing that measurements show.
+            opt_level: OptLevel::None,
             target: Target::Native,
             limits: Limits::default(),
             verify_ir: false,
