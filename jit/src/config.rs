@@ -41,7 +41,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             code_bytes_max: 49_152,
-            compile_time_max: Duration::from_millis(90),
+            // A last region begun just before the end may take another fifteen.
+            compile_time_max: Duration::from_millis(80),
             region_weight_max: 2_500,
             region_blocks_max: 200,
             chain_blocks_max: 12,
