@@ -70,12 +70,7 @@ impl Engine {
     fn open(self) -> Result<crate::Engine, ConformanceError> {
         match self {
             Self::Interpreter => Ok(crate::Engine::Interpreter),
-            // The corpora hold tens of thousands of small codes that run once each.
-            Self::Jit => Ok(crate::Engine::Jit(Tier::start(TierConfig {
-                cache_bytes_max: 256 << 20,
-                codes_max: 4096,
-                ..TierConfig::eager()
-            })?)),
+            Self::Jit => Ok(crate::Engine::Jit(Tier::start(TierConfig::eager())?)),
         }
     }
 }
