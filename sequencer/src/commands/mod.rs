@@ -2,9 +2,11 @@
 
 mod check;
 mod import_into;
+mod jit;
 mod run;
 
 pub use check::{conformance, import, promise, snapshot, verify};
+pub use jit::{FuzzArgs, InspectArgs, JitAction, JitArgs, jit};
 pub use run::run;
 
 use serde::Serialize;
