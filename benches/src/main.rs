@@ -4,6 +4,7 @@
 //! tests. People read stderr; `--json` puts the object on the last line of stdout.
 
 mod auth;
+mod auth_gpu;
 mod e2e;
 mod execute;
 mod jit;
@@ -68,7 +69,8 @@ fn main() -> ExitCode {
         Bench::E2e(args) => e2e::run(args),
         Bench::Execute(args) => execute::run(args),
         Bench::Jit(args) => jit::run(args),
-        Bench::Auth(args) => auth::run(args),
+        Bench::Auth(args) => auth::run(args)
+            .and_then(|report| auth_gpu::add_rows(report, &args.engine, args.seconds, args.smoke)),
         Bench::Keccak(args) => keccak::run(args),
         Bench::State(args) => state::run(args),
         Bench::Trie(args) => trie::run(args),

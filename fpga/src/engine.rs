@@ -139,4 +139,18 @@ pub trait RecoverEngine: Send {
 
     /// Requests taken whose answers have not been polled.
     fn in_flight(&self) -> usize;
+
+    /// Why the engine has failed, if it has: a device that vanished, hung or answered nonsense. A failed engine takes no
+    /// more requests ([`Full`] for ever) and does not recover; make a new one. It rings the waker when it fails.
+    fn failure(&self) -> Option<String> {
+        None
+    }
+
+    /// Requests that were taken and that a failed engine will not have answered by its device: moved to `out`, they count
+    /// as answered. Call it until [`RecoverEngine::in_flight`] is 0, beside `poll`. Whoever does not call it still gets
+    /// every answer by `poll`, which then works them off on the CPU.
+    fn reclaim(&mut self, out: &mut Vec<RecoverRequest>) -> usize {
+        let _ = out;
+        0
+    }
 }

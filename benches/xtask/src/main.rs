@@ -8,6 +8,7 @@
 mod bench;
 mod clients;
 mod conformance;
+mod nvrtc;
 mod packages;
 mod process;
 mod report;

@@ -15,12 +15,20 @@ pub(crate) struct SystemFeature {
 }
 
 /// All of them. A feature that is not here needs rustc and gcc alone.
-pub(crate) const SYSTEM_FEATURES: &[SystemFeature] = &[SystemFeature {
-    feature: "hwloc",
-    purpose: "CPU topology through hwloc, compared with sysfs (hwlocality links libudev too)",
-    packages: &["libhwloc-dev", "libudev-dev", "pkg-config"],
-    modules: &["hwloc", "libudev"],
-}];
+pub(crate) const SYSTEM_FEATURES: &[SystemFeature] = &[
+    SystemFeature {
+        feature: "hwloc",
+        purpose: "CPU topology through hwloc, compared with sysfs (hwlocality links libudev too)",
+        packages: &["libhwloc-dev", "libudev-dev", "pkg-config"],
+        modules: &["hwloc", "libudev"],
+    },
+    SystemFeature {
+        feature: "opencl",
+        purpose: "recovery and Keccak-256 over OpenCL; PoCL runs the kernels on the CPU, for the tests",
+        packages: &["ocl-icd-opencl-dev", "pocl-opencl-icd", "pkg-config"],
+        modules: &["OpenCL"],
+    },
+];
 
 impl SystemFeature {
     /// What the build would not find; `None` when all is there.

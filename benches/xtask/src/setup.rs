@@ -1,5 +1,6 @@
-//! `cargo xtask setup`: Debian packages for the optional features.
+//! `cargo xtask setup`: Debian packages for the optional features, and the compiler of the CUDA kernels.
 
+use crate::nvrtc;
 use crate::packages::{SYSTEM_FEATURES, is_installed};
 use crate::process;
 use crate::report::Outcome;
@@ -31,8 +32,13 @@ pub(crate) fn setup(args: &SetupArgs) -> anyhow::Result<ExitCode> {
             eprintln!("  {package}: {state}");
         }
     }
+    let compiler = nvrtc::installed();
+    eprintln!(
+        "NVRTC, which compiles the CUDA kernels (from the Python package index, into the target folder)"
+    );
+    eprintln!("  {}", if compiler.is_some() { "installed" } else { "missing" });
     let missing = missing_packages();
-    if missing.is_empty() {
+    if missing.is_empty() && compiler.is_some() {
         eprintln!("nothing to install");
         return Ok(ExitCode::SUCCESS);
     }
@@ -42,7 +48,12 @@ pub(crate) fn setup(args: &SetupArgs) -> anyhow::Result<ExitCode> {
         );
         return Ok(ExitCode::FAILURE);
     }
-    match install(&missing) {
+    // Without it the tests leave something out and say so; nothing else depends on it.
+    match nvrtc::install() {
+        Ok(folder) => eprintln!("NVRTC: {}", folder.display()),
+        Err(why) => eprintln!("NVRTC: {why}"),
+    }
+    match if missing.is_empty() { Ok(()) } else { install(&missing) } {
         Ok(()) => {
             eprintln!("installed: {}", missing.join(" "));
             Ok(ExitCode::SUCCESS)
@@ -56,6 +67,22 @@ pub(crate) fn setup(args: &SetupArgs) -> anyhow::Result<ExitCode> {
 
 /// The set-up as a step of `test`: it installs as root, or through sudo where nobody needs to be asked.
 pub(crate) fn step(yes: bool) -> Outcome {
+    let mut outcome = packages_step(yes);
+    match nvrtc::installed() {
+        Some(_) => {}
+        None if !is_root() && !yes && !is_ci() => {
+            outcome.left_out.push("NVRTC: not there; `cargo xtask setup` would fetch it".to_owned());
+        }
+        None => {
+            if let Err(why) = nvrtc::install() {
+                outcome.left_out.push(format!("NVRTC, hence the tests of the CUDA build: {why}"));
+            }
+        }
+    }
+    outcome
+}
+
+fn packages_step(yes: bool) -> Outcome {
     let missing = missing_packages();
     if missing.is_empty() {
         return Outcome::passed("all packages are there");
@@ -88,7 +115,10 @@ fn asked(missing: &[&str]) -> bool {
     if !std::io::stdin().is_terminal() {
         return false;
     }
-    eprint!("install {} with apt-get? [y/N] ", missing.join(" "));
+    match missing.is_empty() {
+        true => eprint!("fetch NVRTC with pip? [y/N] "),
+        false => eprint!("install {} with apt-get, and NVRTC with pip? [y/N] ", missing.join(" ")),
+    }
     let mut answer = String::new();
     let read = std::io::stderr().flush().and_then(|()| std::io::stdin().read_line(&mut answer));
     read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")

@@ -1,6 +1,7 @@
 //! Recovery engines. Each module has a `probe` that tests the engine with known answers and says why it refused.
 
 pub mod batch;
+pub mod gpu;
 mod pool;
 pub mod scalar;
 mod selftest;

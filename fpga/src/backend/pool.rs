@@ -312,7 +312,7 @@ impl Shared {
 }
 
 /// Ends the process when dropped by a panic; forgotten by a thread that ends in order.
-struct AbortOnPanic;
+pub(super) struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {
