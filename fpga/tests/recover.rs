@@ -460,7 +460,7 @@ fn sha256(message: &[u8]) -> [u8; 32] {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
     #[test]
     fn any_key_and_hash(seeds in prop::collection::vec((any::<u64>(), any::<[u8; 32]>()), 1..40)) {
         let signed: Vec<_> = seeds.iter().map(|(seed, hash)| sign(&key(*seed), B256::from(*hash))).collect();

@@ -1,7 +1,7 @@
 //! The command line of `ironlane`.
 
 use crate::commands::JitArgs;
-use crate::config::{EngineName, NodeConfig};
+use crate::config::{AuthName, EngineName, NodeConfig};
 use alloy_primitives::Address;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
@@ -92,6 +92,9 @@ pub struct RunArgs {
     /// Threads that recover senders.
     #[arg(long)]
     pub auth_workers: Option<usize>,
+    /// What recovers senders.
+    #[arg(long, value_enum)]
+    pub auth: Option<AuthName>,
     /// What runs bytecode: the interpreter alone, or machine code for hot contracts besides.
     #[arg(long, value_enum)]
     pub engine: Option<EngineName>,
@@ -139,6 +142,7 @@ impl RunArgs {
         set(&mut config.datadir, &self.datadir);
         set(&mut config.topology, &self.topology);
         set(&mut config.ingest, &self.ingest);
+        set(&mut config.auth, &self.auth);
         set(&mut config.executor.engine, &self.engine);
         set(&mut config.http, &self.http);
         set(&mut config.metrics, &self.metrics);

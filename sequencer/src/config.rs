@@ -19,6 +19,10 @@ pub struct NodeConfig {
     pub topology: String,
     /// Threads that recover senders; None: as the topology says.
     pub auth_workers: Option<usize>,
+    /// What recovers senders.
+    pub auth: AuthName,
+    /// Accounts whose public keys are kept for batch verification, about 128 bytes each.
+    pub auth_accounts: usize,
     /// Binary ingest.
     pub ingest: SocketAddr,
     /// JSON-RPC over HTTP and WebSocket.
@@ -57,6 +61,8 @@ impl Default for NodeConfig {
             ephemeral: false,
             topology: "auto".into(),
             auth_workers: None,
+            auth: AuthName::Auto,
+            auth_accounts: 131_072,
             ingest: ([127, 0, 0, 1], 9545).into(),
             http: ([127, 0, 0, 1], 8545).into(),
             metrics: ([127, 0, 0, 1], 9090).into(),
@@ -73,6 +79,20 @@ impl Default for NodeConfig {
             rpc: RpcSection::default(),
         }
     }
+}
+
+/// What recovers senders. No choice here changes an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthName {
+    /// The fastest that the CPU has.
+    Auto,
+    /// libsecp256k1, one signature after the other.
+    Scalar,
+    /// Recovery in vector lanes, each signature on its own.
+    Simd,
+    /// Batch verification with known public keys, and recovery in vector lanes for the rest.
+    Batch,
 }
 
 /// When mini-blocks are sealed.
@@ -260,6 +280,9 @@ impl NodeConfig {
         }
         if self.auth_workers == Some(0) {
             bail!("auth_workers is 0: at least one thread must recover senders");
+        }
+        if self.auth_accounts == 0 || self.auth_accounts > 1 << 26 {
+            bail!("auth_accounts is {}: choose 1 to {}", self.auth_accounts, 1 << 26);
         }
         if self.journal.segment_mib == 0 || self.journal.segment_mib > 4096 {
             bail!("journal.segment_mib is {}: choose 1 to 4096", self.journal.segment_mib);

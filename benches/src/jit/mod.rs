@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[arg(long, default_value = "native")]
     pub(crate) cpu: String,
     /// How hard Cranelift optimises: speed or none.
-    #[arg(long, default_value = "speed")]
+    #[arg(long, default_value = "none")]
     pub(crate) opt: String,
     /// Seconds of measuring for each case.
     #[arg(long, default_value_t = 1.0)]

@@ -158,9 +158,9 @@ impl<F: Lanes> Recovery<F> {
         for (i, first) in first.iter_mut().enumerate() {
             *first = i * R_ENTRIES;
         }
-        for i in 0..padded {
+        for (i, first) in first[..padded].iter().enumerate() {
             let request = requests.get(i).unwrap_or(&requests[0]);
-            self.points[first[i]].x = Fe::from_u256(&request.r);
+            self.points[*first].x = Fe::from_u256(&request.r);
         }
         lift::<F>(proof, &mut self.points, &first[..padded], &mut found);
         for i in 0..padded {
@@ -242,9 +242,9 @@ impl<F: Lanes> Recovery<F> {
         let mut product = F::splat(proof, &Fe::ONE);
         let mut before = [product; BLOCK];
         let vectors = count / F::COUNT;
-        for q in 0..vectors {
+        for (q, before) in before[..vectors].iter_mut().enumerate() {
             let (_, y) = F::gather(proof, &self.points, &strided(q * F::COUNT, 0));
-            before[q] = product;
+            *before = product;
             product = product.mul(&y);
         }
         // y is never 0: −7 is no cube.
@@ -307,9 +307,9 @@ impl<F: Lanes> Recovery<F> {
         let one = F::splat(proof, &Fe::ONE);
         let mut before = [one; BLOCK];
         let mut product = one;
-        for q in 0..vectors {
-            before[q] = product;
-            product = product.mul(&self.places[q].z);
+        for (before, place) in before.iter_mut().zip(&self.places[..vectors]) {
+            *before = product;
+            product = product.mul(&place.z);
         }
         let mut unsure = [0u8; BLOCK];
         let mut inverse = match invert(proof, &product) {

@@ -200,7 +200,7 @@ pub(crate) const fn window_count(bits: usize) -> usize {
 
 /// Writes signed digits, least significant first: half = Σ digit·2^(bits·i), each in [−2^(bits−1), 2^(bits−1)].
 pub(crate) fn recode(half: Half, bits: usize, digits: &mut [i16]) {
-    debug_assert!(bits >= 2 && bits <= 15 && digits.len() == window_count(bits));
+    debug_assert!((2..=15).contains(&bits) && digits.len() == window_count(bits));
     let (full, mut rest, mut carry) = (1i32 << bits, half.magnitude, 0);
     let sign = if half.negative { -1 } else { 1 };
     for digit in digits {

@@ -27,9 +27,9 @@ fn elements(rng: &mut StdRng) -> [Fe; LANES_MAX] {
 
 fn check<F: Lanes>(found: F, expected: impl Fn(usize) -> Fe, what: &str) {
     let found = found.store();
-    for lane in 0..F::COUNT {
+    for (lane, found) in found[..F::COUNT].iter().enumerate() {
         let expected = expected(lane);
-        assert!(found[lane].equals(&expected), "{what}, lane {lane}: {:?} for {expected:?}", found[lane]);
+        assert!(found.equals(&expected), "{what}, lane {lane}: {found:?} for {expected:?}");
     }
 }
 

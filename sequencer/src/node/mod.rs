@@ -4,6 +4,7 @@
 //! starts lanes, JSON-RPC and console. [`Node::stop`] ends it in order. The stages themselves are in [`stages`]; what they
 //! tell each other outside the rings is in [`shared`].
 
+pub mod auth;
 pub mod chain;
 pub mod checkpoint;
 pub mod console;

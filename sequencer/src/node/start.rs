@@ -2,6 +2,7 @@
 
 use crate::config::NodeConfig;
 use crate::node::chain::Chain;
+use crate::node::auth;
 use crate::node::console::{self, Console, Identity};
 use crate::node::datadir::DataDir;
 use crate::node::desk::RpcDesk;
@@ -21,7 +22,7 @@ use crate::node::stages::sequence::{self, BlockPolicy, SequenceStage};
 use alloy_primitives::Bytes;
 use anyhow::Context;
 use ironlane_executor::ChainSpec;
-use ironlane_fpga::backend::scalar;
+use ironlane_fpga::Waker;
 use ironlane_history::History;
 use ironlane_hostinfo::CpuTopology;
 use ironlane_netstack::{IngestConfig, TcpConfig, TcpIngest, wire::Welcome};
@@ -233,17 +234,26 @@ pub fn start(config: &NodeConfig) -> anyhow::Result<Node> {
     builder.stage(Box::new(ingest))?;
 
     // Admission.
-    let auth = builder.topology().auth.clone();
-    let engine_config = scalar::Config {
-        workers: auth.workers,
-        cpus: auth.cores.clone(),
+    let workers = builder.topology().auth.clone();
+    let layout = ironlane_fpga::backend::Config {
+        workers: workers.workers,
+        cpus: workers.cores.clone(),
         // Spinning on a core of one's own shortens the way; on a shared one it takes time from somebody who works.
-        spin_us: if auth.cores.is_empty() { 0 } else { 20 },
-        ..scalar::Config::default()
+        spin_us: if workers.cores.is_empty() { 0 } else { 20 },
+        ..Default::default()
     };
-    let waker = admit_bell.clone();
-    let engine = scalar::probe(engine_config, Some(Arc::new(move || waker.ring())))?;
-    choices.push(format!("sender recovery: scalar (libsecp256k1), {} workers", auth.workers));
+    let bell = admit_bell.clone();
+    let chosen = auth::choose(config, &layout, &(Arc::new(move || bell.ring()) as Waker))?;
+    choices.push(chosen.report);
+    if let Some(stats) = chosen.stats {
+        for (name, read) in auth::COUNTERS {
+            let stats = stats.clone();
+            let label = ("what", (*name).to_string());
+            metrics.read_counter("ironlane_auth", "What batch verification of senders did", label, move || {
+                read(&stats)
+            });
+        }
+    }
     let open = executor.context();
     let pool_config = PoolConfig {
         chain_id: spec.chain_id,
@@ -260,7 +270,7 @@ pub fn start(config: &NodeConfig) -> anyhow::Result<Node> {
         base_fee_wei: open.and_then(|open| open.base_fee).or(parent.base_fee_per_gas).unwrap_or(0),
         block_gas_max: open.map_or(parent.gas_limit, |open| open.gas_limit),
     };
-    let pool = Admission::new(pool_config, Box::new(engine), NewestState(state.clone()))?;
+    let pool = Admission::new(pool_config, chosen.engine, NewestState(state.clone()))?;
     let links = admit::Links {
         submissions,
         rpc: rpc_rx,

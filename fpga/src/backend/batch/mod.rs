@@ -33,7 +33,7 @@ const QUEUED_PER_WAKE: usize = 512;
 
 const POLICY: Policy = Policy {
     // Batches form by backlog: all that is there, but no more than a fair share of much.
-    share: |queued, workers| queued.div_ceil(workers.max(1)).max(QUEUED_PER_WAKE).min(BATCH_MAX),
+    share: |queued, workers| queued.div_ceil(workers.max(1)).clamp(QUEUED_PER_WAKE, BATCH_MAX),
     per_wake: QUEUED_PER_WAKE,
     second_from: SECOND_FROM,
 };

@@ -446,9 +446,9 @@ impl Lanes for Avx2 {
     fn select(mask: u8, yes: &Self, no: &Self) -> Self {
         let mask = mask_vector(mask);
         let mut t = no.0;
-        for i in 0..9 {
+        for (t, yes) in t.iter_mut().zip(&yes.0) {
             // SAFETY: AVX2, as in `splat`.
-            t[i] = unsafe { _mm256_blendv_epi8(no.0[i], yes.0[i], mask) };
+            *t = unsafe { _mm256_blendv_epi8(*t, *yes, mask) };
         }
         Avx2(t)
     }

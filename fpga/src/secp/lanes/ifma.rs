@@ -380,9 +380,9 @@ impl Lanes for Ifma {
     #[inline(always)]
     fn select(mask: u8, yes: &Self, no: &Self) -> Self {
         let mut t = no.0;
-        for i in 0..5 {
+        for (t, yes) in t.iter_mut().zip(&yes.0) {
             // SAFETY: AVX-512F, as in `splat`.
-            unsafe { t[i] = _mm512_mask_mov_epi64(t[i], mask, yes.0[i]) };
+            *t = unsafe { _mm512_mask_mov_epi64(*t, mask, *yes) };
         }
         Ifma(t)
     }

@@ -47,7 +47,7 @@ pub struct InspectArgs {
     #[arg(long, default_value = "native")]
     pub cpu: String,
     /// How hard Cranelift optimises: speed or none.
-    #[arg(long, default_value = "speed")]
+    #[arg(long, default_value = "none")]
     pub opt: String,
     /// Only the function (region) of this number.
     #[arg(long)]
