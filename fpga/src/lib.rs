@@ -21,9 +21,12 @@
 pub mod abi;
 pub mod backend;
 pub mod card;
+pub mod checked;
 pub mod claim;
 mod engine;
 pub mod keccak;
+pub mod kit;
+mod patience;
 
 pub use engine::{
     Caps, Full, RecoverAnswer, RecoverEngine, RecoverError, RecoverRequest, Refusal, Trust, Waker,
