@@ -14,6 +14,7 @@
 //! Claims that a signature is invalid are checked like all others; [`Config::invalid_per_s_max`] bounds what they may
 //! cost: above it they wait their turn, and the requests that hold their slots are back-pressure.
 
+use crate::backend::batch::KeyCache;
 use crate::backend::ring::os;
 use crate::card::software;
 use crate::claim::{Claim, ClaimEngine, Verdict};
@@ -29,6 +30,14 @@ use std::time::{Duration, Instant};
 /// Called with each public key that a card claims, before the trusted engine checks the request: the door to the batch
 /// verifier's key cache. The key is hashed to the address already; that it is on the curve is the cache's to check.
 pub type Teach = Box<dyn FnMut(Address, &[u8; 64]) + Send>;
+
+/// Teaches a batch verifier's key cache, which proves a right key for a fraction of a recovery's price.
+pub fn teacher(keys: Arc<KeyCache>) -> Teach {
+    // A key that is no point is refused there; the request is then recovered, and the lie found.
+    Box::new(move |_, key| {
+        let _learnt = keys.learn(key);
+    })
+}
 
 /// How much of what a card says is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -325,7 +334,7 @@ impl<E: ClaimEngine> Checked<E> {
                 self.random ^= self.random << 13;
                 self.random ^= self.random >> 7;
                 self.random ^= self.random << 17;
-                self.random % u64::from(one_in.max(1)) == 0
+                self.random.is_multiple_of(u64::from(one_in.max(1)))
             }
         }
     }

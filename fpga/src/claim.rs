@@ -43,6 +43,33 @@ pub trait ClaimEngine: RecoverEngine {
     fn restart(&mut self) -> Result<(), String>;
 }
 
+impl<E: RecoverEngine + ?Sized> RecoverEngine for Box<E> {
+    fn caps(&self) -> crate::Caps {
+        (**self).caps()
+    }
+    fn submit(&mut self, batch: &mut Vec<crate::RecoverRequest>) -> Result<(), crate::Full> {
+        (**self).submit(batch)
+    }
+    fn poll(&mut self, out: &mut Vec<crate::RecoverAnswer>) -> usize {
+        (**self).poll(out)
+    }
+    fn in_flight(&self) -> usize {
+        (**self).in_flight()
+    }
+}
+
+impl<E: ClaimEngine + ?Sized> ClaimEngine for Box<E> {
+    fn poll_claims(&mut self, out: &mut Vec<Claim>) -> usize {
+        (**self).poll_claims(out)
+    }
+    fn fault(&self) -> Option<String> {
+        (**self).fault()
+    }
+    fn restart(&mut self) -> Result<(), String> {
+        (**self).restart()
+    }
+}
+
 /// Makes claims of the answers of any engine, for those that name no public keys.
 pub struct Plain<E>(pub E);
 

@@ -393,10 +393,11 @@ impl<C: Compute, B: Conduct> Device<C, B> {
             self.link.region.store(card_page::TEMPERATURE, temperature.cast_unsigned(), Ordering::Relaxed);
             self.link.region.store(card_page::POWER, power, Ordering::Relaxed);
             fence(Ordering::SeqCst);
-            if let Some((_, host)) = &self.link.events {
-                if self.link.region.load(host_page::WAITS, Ordering::Relaxed) != 0 && self.conduct.rings() {
-                    host.ring();
-                }
+            if let Some((_, host)) = &self.link.events
+                && self.link.region.load(host_page::WAITS, Ordering::Relaxed) != 0
+                && self.conduct.rings()
+            {
+                host.ring();
             }
         }
         posted

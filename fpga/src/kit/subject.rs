@@ -3,20 +3,27 @@
 use super::report::Report;
 use super::vectors::Vectors;
 use super::{Outcome, Plan, engine, ring as ring_kit};
+use crate::backend::batch::{self, KeyCache};
 use crate::backend::ring::{self, Place, Register, RingEngine};
-use crate::backend::{plugin, scalar};
+use crate::backend::{Config, plugin, scalar, simd};
 use crate::claim::{ClaimEngine, Plain};
-use crate::{Refusal, Waker, abi};
+use crate::{RecoverEngine, Refusal, Waker, abi};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a driver may take to leave.
 const LEAVE_LIMIT: Duration = Duration::from_secs(2);
 
+/// Accounts whose keys a validated batch engine remembers.
+const ACCOUNTS: usize = 65_536;
+
 /// The forms of an engine's name.
-pub const FORMS: [(&str, &str); 7] = [
+pub const FORMS: [(&str, &str); 9] = [
     ("scalar", "libsecp256k1 on CPU threads; the reference"),
+    ("simd", "vector lanes of the CPU"),
+    ("batch", "batch verification with known keys on the CPU"),
     ("software", "the software card, in a process of its own (L1)"),
     ("mutant:NAME", "the software card with a fault (L1)"),
     ("plugin:PATH[,OPTIONS]", "a vendor's shared library (L0)"),
@@ -30,6 +37,10 @@ pub const FORMS: [(&str, &str); 7] = [
 pub enum EngineName {
     /// The reference.
     Scalar,
+    /// The widest vectors of this CPU.
+    Simd,
+    /// Batch verification.
+    Batch,
     /// The software card; what starts it is the caller's to say.
     Software,
     /// A card with a fault.
@@ -51,6 +62,8 @@ impl FromStr for EngineName {
         let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
         match (kind, rest.is_empty()) {
             ("scalar", true) => Ok(Self::Scalar),
+            ("simd", true) => Ok(Self::Simd),
+            ("batch", true) => Ok(Self::Batch),
             ("software", true) => Ok(Self::Software),
             ("mutant", false) => Ok(Self::Mutant(rest.into())),
             ("plugin", false) => {
@@ -116,7 +129,9 @@ impl Opening {
                 command.extend(["--mutant".into(), fault.clone()]);
                 Place::Spawn { command }
             }
-            EngineName::Scalar | EngineName::Plugin(..) => return None,
+            EngineName::Scalar | EngineName::Simd | EngineName::Batch | EngineName::Plugin(..) => {
+                return None;
+            }
         };
         Some(ring::Config { entries: self.entries, ..ring::Config::new(place) })
     }
@@ -138,10 +153,34 @@ pub fn open(
         EngineName::Plugin(path, options) => {
             Ok(Box::new(plugin::probe(plugin::Config::new(path, options), waker)?))
         }
-        _ => {
-            let config = scalar::Config { workers: opening.workers, ..Default::default() };
-            Ok(Box::new(Plain(scalar::probe(config, waker)?)))
+        _ => Ok(Box::new(Plain(on_cpu(name, opening.workers, waker)?))),
+    }
+}
+
+/// An engine of this CPU. All refusals become one.
+fn on_cpu(
+    name: &EngineName,
+    workers: usize,
+    waker: Option<Waker>,
+) -> Result<Box<dyn RecoverEngine>, Refusal> {
+    let config = Config { workers, ..Config::default() };
+    let join = |engine: &'static str, refusals: Vec<Refusal>| Refusal {
+        engine,
+        reason: refusals.iter().map(|refusal| refusal.reason.as_str()).collect::<Vec<_>>().join("; "),
+    };
+    match name {
+        EngineName::Simd => match simd::probe_widest(&config, waker.as_ref()) {
+            Ok(engine) => Ok(Box::new(engine)),
+            Err(refusals) => Err(join("simd", refusals)),
+        },
+        EngineName::Batch => {
+            let keys = Arc::new(KeyCache::new(ACCOUNTS));
+            match batch::probe_widest(&keys, &config, waker.as_ref()) {
+                Ok(engine) => Ok(Box::new(engine)),
+                Err(refusals) => Err(join("batch", refusals)),
+            }
         }
+        _ => Ok(Box::new(scalar::probe(config, waker)?)),
     }
 }
 
@@ -276,9 +315,8 @@ fn plain(
         describe(engine.capabilities(), report);
         through_the_trait(&mut engine, vectors, plan, scope, report, outcome, progress);
     } else {
-        let config = scalar::Config { workers: opening.workers, ..Default::default() };
-        let mut engine = Plain(scalar::probe(config, None).map_err(|e| e.to_string())?);
-        report.title = "libsecp256k1".into();
+        let mut engine = Plain(on_cpu(name, opening.workers, None).map_err(|e| e.to_string())?);
+        report.title = engine.caps().name.into();
         through_the_trait(&mut engine, vectors, plan, scope, report, outcome, progress);
     }
     Ok(())

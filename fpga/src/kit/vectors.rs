@@ -423,7 +423,7 @@ fn keccaks(out: &mut Vec<Case>, rng: &mut Random) {
 fn bytes_of(text: &str) -> Option<Vec<u8>> {
     let text = text.strip_prefix("0x").unwrap_or(text);
     let digit = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
-    if text.len() % 2 == 0 { (0..text.len()).step_by(2).map(digit).collect() } else { None }
+    if text.len().is_multiple_of(2) { (0..text.len()).step_by(2).map(digit).collect() } else { None }
 }
 
 /// hash, v, r, s, 32 bytes each. The precompile takes any s.

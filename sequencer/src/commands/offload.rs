@@ -56,7 +56,7 @@ struct Listed {
 fn list(json: bool) -> anyhow::Result<()> {
     let opening = opening(4_096, 1)?;
     let mut listed = Vec::new();
-    for name in ["scalar", "software"] {
+    for name in ["scalar", "simd", "batch", "software"] {
         let parsed = name.parse().map_err(|e: String| anyhow!(e))?;
         listed.push(match subject::open(&parsed, &opening, None) {
             Ok(engine) => {

@@ -81,7 +81,7 @@ impl HostRing {
         if region.load(card_page::SQ_HEAD, Ordering::Acquire) != 0 {
             return Err(CardError::Protocol("after a reset the card's head is not zero".into()));
         }
-        region.clear(abi::RINGS, 2 * abi::ENTRY_BYTES << self.log2);
+        region.clear(abi::RINGS, (2 * abi::ENTRY_BYTES) << self.log2);
         (self.sq_tail, self.sq_head_seen, self.cq_head, self.cq_head_told) = (0, 0, 0, 0);
         region.store(host_page::SQ_TAIL, 0, Ordering::Relaxed);
         region.store(host_page::CQ_HEAD, 0, Ordering::Relaxed);

@@ -324,10 +324,12 @@ impl RingEngine {
             }
         }
         self.ring.return_completions();
-        if count == 0 && self.in_flight() > 0 && self.fault.is_none() {
-            if let Err(error) = self.ring.check_alive() {
-                self.fail(error.to_string());
-            }
+        if count == 0
+            && self.in_flight() > 0
+            && self.fault.is_none()
+            && let Err(error) = self.ring.check_alive()
+        {
+            self.fail(error.to_string());
         }
         self.arm();
         count

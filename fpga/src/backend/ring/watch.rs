@@ -45,10 +45,12 @@ impl Watcher {
     pub(crate) fn arm(&self, wanted: bool, next: u32) {
         self.shared.next.store(next, Ordering::Relaxed);
         let before = self.shared.armed.swap(wanted, Ordering::AcqRel);
-        if wanted && !before && self.stop_bell.is_none() {
-            if let Some(thread) = &self.thread {
-                thread.thread().unpark();
-            }
+        if wanted
+            && !before
+            && self.stop_bell.is_none()
+            && let Some(thread) = &self.thread
+        {
+            thread.thread().unpark();
         }
     }
 
