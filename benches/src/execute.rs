@@ -536,9 +536,12 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_refused_with_a_sentence() {
-        for (workload, engine) in
-            [("uniswap", "sequential"), ("nonsense", "sequential"), ("transfer", "parallel"), ("transfer", "x")]
-        {
+        for (workload, engine) in [
+            ("uniswap", "sequential"),
+            ("nonsense", "sequential"),
+            ("transfer", "parallel"),
+            ("transfer", "x"),
+        ] {
             let error = run(&args(workload, engine)).expect_err("refused").to_string();
             assert!(error.contains("use "), "{error}");
         }

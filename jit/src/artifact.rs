@@ -188,6 +188,7 @@ impl Artifact {
             |entry: &Entry| entry.offset == NOT_COMPILED || (entry.offset as usize) < self.text.len();
         // An entry may stand at the end of the code, where a call was the last instruction.
         if self.entries.len() > usize::from(u16::MAX) - 2
+            || self.entries.first().is_some_and(|entry| entry.pc != 0)
             || !self.entries.is_sorted_by(|a, b| a.pc < b.pc)
             || !self.entries.iter().all(|entry| entry.pc <= length && in_text(entry))
         {

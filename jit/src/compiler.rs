@@ -97,6 +97,7 @@ impl Compiler {
     pub fn inspect(&self, code: &[u8], spec: SpecId) -> Result<Inspection, CompileError> {
         let mut regions = Vec::new();
         let artifact = self.run(code, spec, Some(&mut regions))?;
+        regions.sort_by_key(|region: &InspectionRegion| region.index);
         Ok(Inspection::new(code, spec, &self.config, artifact, regions))
     }
 
@@ -127,7 +128,13 @@ impl Compiler {
         };
         let mut builder = FunctionBuilderContext::new();
         let mut context = Context::new();
-        for (index, region) in analysis.regions.iter().enumerate() {
+        // Where the budget ends early, loops have had their turn.
+        let mut order: Vec<usize> = (0..analysis.regions.len()).collect();
+        order.sort_by_key(|index| {
+            !analysis.regions[*index].blocks.clone().any(|block| analysis.blocks[block].is_loop_head)
+        });
+        for index in order {
+            let region = &analysis.regions[index];
             if u128::from(started.elapsed_us()) >= limits.compile_time_max.as_micros()
                 || text.len() >= limits.text_bytes_max
             {

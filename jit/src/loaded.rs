@@ -116,9 +116,19 @@ impl CompiledCode {
 
     /// The number of the compiled entry at `pc`.
     pub(crate) fn entry_at(&self, pc: usize) -> Option<usize> {
-        let index = self.entry_pcs.binary_search(&u32::try_from(pc).ok()?).ok()?;
+        // The first entry is the code's start, where most frames are entered.
+        let index = match pc {
+            0 => 0,
+            _ => self.entry_pcs.binary_search(&u32::try_from(pc).ok()?).ok()?,
+        };
         let number = index + 2;
-        (self.functions[number] != self.stub()).then_some(number)
+        (*self.functions.get(number)? != self.stub()).then_some(number)
+    }
+
+    /// The number of the compiled entry at a JUMPDEST.
+    pub(crate) fn entry_at_jumpdest(&self, pc: usize) -> Option<usize> {
+        let number = usize::from(*self.jump_table.get(pc)?);
+        (number >= 2 && self.functions[number] != self.stub()).then_some(number)
     }
 
     /// The pc of an entry's number.

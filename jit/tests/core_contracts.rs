@@ -145,8 +145,15 @@ fn median(mut times: Vec<f64>) -> f64 {
 #[ignore = "a measurement: run it in release mode"]
 fn measure() {
     let only = std::env::var("JIT_ONLY").unwrap_or_default();
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<usize>().ok());
+    let mut limits = Limits::default();
+    limits.chain_blocks_max = number("JIT_CHAIN").unwrap_or(limits.chain_blocks_max);
+    limits.region_weight_max = number("JIT_WEIGHT").unwrap_or(limits.region_weight_max);
+    if let Some(milliseconds) = number("JIT_BUDGET_MS") {
+        limits.compile_time_max = Duration::from_millis(milliseconds as u64);
+    }
     for opt_level in [OptLevel::Speed, OptLevel::None] {
-        let config = CompilerConfig { opt_level, ..Default::default() };
+        let config = CompilerConfig { opt_level, limits, ..Default::default() };
         let codes = Codes::new(Compiler::new(config).expect("this machine compiles"));
         let mut means = Vec::new();
         for (kind, cases) in

@@ -1,5 +1,6 @@
 //! The command line of `ironlane`.
 
+use crate::commands::JitArgs;
 use crate::config::{EngineName, NodeConfig};
 use alloy_primitives::Address;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -65,6 +66,11 @@ pub enum Command {
         after_help = "Example: ironlane offload validate --engine plugin:./libcard.so --json --html report.html"
     )]
     Offload(OffloadArgs),
+    /// Look into compiled EVM code, and compare it with the interpreter.
+    #[command(
+        after_help = "Example: ironlane jit inspect 0x5f355f5260205ff3\n         ironlane jit fuzz --seconds 60"
+    )]
+    Jit(Box<JitArgs>),
 }
 
 /// Options of `run`.

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Some(Command::Snapshot(args)) => commands::snapshot(args),
         Some(Command::Promise(args)) => commands::promise(args),
         Some(Command::Offload(args)) => commands::offload(args),
+        Some(Command::Jit(args)) => commands::jit(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

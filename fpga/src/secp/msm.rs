@@ -62,9 +62,10 @@ impl Groups {
 pub(super) struct Msm<F> {
     scratch: Scratch<F>,
     digits: Vec<i16>,
-    groups: Groups,
+    /// Sums of one step after the other.
+    buckets: Groups,
     halves: Groups,
-    bits: Groups,
+    powers: Groups,
     active: Vec<u32>,
     sums: Vec<Sum>,
     infinities: Vec<u32>,
@@ -82,9 +83,9 @@ impl<F: Lanes> Msm<F> {
         Msm {
             scratch: Scratch::new(proof),
             digits: vec![],
-            groups: Groups::default(),
+            buckets: Groups::default(),
             halves: Groups::default(),
-            bits: Groups::default(),
+            powers: Groups::default(),
             active: vec![],
             sums: vec![],
             infinities: vec![],
@@ -112,31 +113,11 @@ impl<F: Lanes> Msm<F> {
 
         // Buckets 1 to 2^(bits−1) of each window.
         let buckets = 1usize << (bits - 1);
-        let group = |window: usize, digit: i16| window * buckets + digit.unsigned_abs() as usize - 1;
-        let all = self.digits.iter().enumerate().filter(|(_, digit)| **digit != 0);
-        self.groups.lay_out(windows * buckets, all.map(|(i, digit)| group(i % windows, *digit) as u32));
-        for (base, digits) in bases.iter().zip(self.digits.chunks(windows)) {
-            for (window, digit) in digits.iter().enumerate() {
-                if *digit != 0 {
-                    self.groups.push(group(window, *digit), Term::new(*base as usize, *digit < 0));
-                }
-            }
-        }
-        reduce(
-            proof,
-            &mut self.scratch,
-            points,
-            &mut self.groups,
-            &mut self.active,
-            &mut self.sums,
-            &mut self.infinities,
-        );
-
         // k = hi·2^h + lo: groups lo = 0 … 2^h − 1, then hi = 0 … 2^(bits−1−h).
         let h = (bits - 1) / 2;
         let (los, his) = (1usize << h, (buckets >> h) + 1);
         let per_window = los + his;
-        let parts = |bucket: usize| {
+        let halves = |bucket: usize| {
             let (window, k) = (bucket / buckets, bucket % buckets + 1);
             let (hi, lo) = (k >> h, k & (los - 1));
             let base = window * per_window;
@@ -145,20 +126,9 @@ impl<F: Lanes> Msm<F> {
                 if hi > 0 { (base + los + hi) as u32 } else { NONE },
             ]
         };
-        regroup(&self.groups, &mut self.halves, windows * per_window, parts);
-        reduce(
-            proof,
-            &mut self.scratch,
-            points,
-            &mut self.halves,
-            &mut self.active,
-            &mut self.sums,
-            &mut self.infinities,
-        );
-
         // One group for each power of two.
-        let powers = |group: usize| {
-            let (window, part) = (group / per_window, group % per_window);
+        let powers = |half: usize| {
+            let (window, part) = (half / per_window, half % per_window);
             let (weight, shift) = if part < los { (part, 0) } else { (part - los, h) };
             let mut out = [NONE; BITS_MAX];
             for (bit, out) in out.iter_mut().enumerate() {
@@ -168,26 +138,52 @@ impl<F: Lanes> Msm<F> {
             }
             out
         };
-        regroup(&self.halves, &mut self.bits, windows * bits, powers);
-        reduce(
-            proof,
-            &mut self.scratch,
-            points,
-            &mut self.bits,
-            &mut self.active,
-            &mut self.sums,
-            &mut self.infinities,
-        );
+        for step in 0..3 {
+            match step {
+                0 => fill_buckets(&mut self.buckets, &self.digits, windows, buckets, bases),
+                1 => regroup(&self.buckets, &mut self.halves, windows * per_window, halves),
+                _ => regroup(&self.halves, &mut self.powers, windows * bits, powers),
+            }
+            // One place where it is called: what is inlined here is large.
+            let groups = match step {
+                0 => &mut self.buckets,
+                1 => &mut self.halves,
+                _ => &mut self.powers,
+            };
+            reduce(
+                proof,
+                &mut self.scratch,
+                points,
+                groups,
+                &mut self.active,
+                &mut self.sums,
+                &mut self.infinities,
+            );
+        }
 
         let mut total = Jacobian::INFINITY;
         for power in (0..windows * bits).rev() {
             total = total.double();
-            if let Some(term) = self.bits.sum(power) {
+            if let Some(term) = self.powers.sum(power) {
                 total = total.add_affine(&term.point(points));
             }
         }
         points.truncate(given);
         total
+    }
+}
+
+/// Puts each point into the bucket of its digit in each window.
+fn fill_buckets(groups: &mut Groups, digits: &[i16], windows: usize, buckets: usize, bases: &[u32]) {
+    let bucket = |window: usize, digit: i16| window * buckets + digit.unsigned_abs() as usize - 1;
+    let used = digits.iter().enumerate().filter(|(_, digit)| **digit != 0);
+    groups.lay_out(windows * buckets, used.map(|(i, digit)| bucket(i % windows, *digit) as u32));
+    for (base, digits) in bases.iter().zip(digits.chunks(windows)) {
+        for (window, digit) in digits.iter().enumerate() {
+            if *digit != 0 {
+                groups.push(bucket(window, *digit), Term::new(*base as usize, *digit < 0));
+            }
+        }
     }
 }
 

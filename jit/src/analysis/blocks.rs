@@ -93,9 +93,6 @@ pub struct Block {
     pub weight: usize,
 }
 
-/// Longest chain of parents: bounds the work of handing values down.
-const CHAIN_MAX: usize = 12;
-
 /// Rough cost of an instruction, in CLIF instructions.
 fn weight(opcode: u8) -> usize {
     use crate::opcode::*;
@@ -299,7 +296,7 @@ pub(super) fn build<'a>(
     };
     regions(&mut analysis, config);
     entries(&mut analysis, &decoded);
-    trees(&mut analysis);
+    trees(&mut analysis, config.limits.chain_blocks_max);
     analysis.instructions = decoded.instructions;
     analysis.jumpdests = decoded.jumpdests;
     analysis
@@ -348,7 +345,7 @@ fn entries(analysis: &mut Analysis<'_>, decoded: &Decoded) {
 }
 
 /// Gives each block with an only predecessor its parent, and each root the needs of its tree.
-fn trees(analysis: &mut Analysis<'_>) {
+fn trees(analysis: &mut Analysis<'_>, chain_max: usize) {
     let blocks = &mut analysis.blocks;
     let mut predecessors = vec![0u32; blocks.len()];
     let mut last = vec![usize::MAX; blocks.len()];
@@ -375,7 +372,7 @@ fn trees(analysis: &mut Analysis<'_>) {
             if !is_child[next] {
                 continue;
             }
-            if depth < CHAIN_MAX {
+            if depth < chain_max {
                 blocks[next].parent = Some(index);
                 blocks[index].children.push(next);
                 pending.push((next, depth + 1));

@@ -20,4 +20,4 @@ pub use prelude::{stub, trampoline};
 pub use region::RegionLowering;
 
 /// Raised with every change of the lowering that changes what code does, so that stored artifacts are recompiled.
-pub const GENERATION: u32 = 1;
+pub const GENERATION: u32 = 2;

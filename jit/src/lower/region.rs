@@ -16,7 +16,7 @@ use cranelift_codegen::{
         AbiParam, AliasRegionData, Block, BlockArg, BlockCall, Function, InstBuilder, JumpTableData,
         MemFlagsData, SigRef, Signature, UserFuncName, Value,
         condcodes::IntCC,
-        types::{I32, I64},
+        types::{I32, I64, I64X2},
     },
     isa::OwnedTargetIsa,
 };
@@ -276,6 +276,10 @@ impl<'a, 'f> Lowering<'a, 'f> {
             self.flush(self.state.top);
             self.state.slots.clear();
         }
+        if code.last_fallible.is_some() {
+            // What the block does not touch will be written sooner or later; once here is less than in each of its exits.
+            self.flush(self.state.top - code.need as i32);
+        }
         if cfg!(feature = "verify") {
             self.verify(code);
         }
@@ -489,9 +493,8 @@ impl<'a, 'f> Lowering<'a, 'f> {
 
     /// Leaves for the interpreter at `pc`, with the stack as it is and `gas`.
     pub(super) fn leave(&mut self, pc: usize, gas: Value) {
-        for (height, word) in self.state.dirty_below(self.state.top) {
-            self.store_word(height, &word);
-        }
+        let dirty = self.state.dirty_below(self.state.top);
+        self.store_words(&dirty);
         let sp = self.stack_address(self.state.top);
         let pc = self.constant(pc as u64);
         let block = self.interpret_block();
@@ -695,9 +698,43 @@ impl<'a, 'f> Lowering<'a, 'f> {
     }
 
     pub(super) fn store_word(&mut self, height: i32, word: &Word) {
-        for (index, limb) in word.limbs.into_iter().enumerate() {
-            let value = self.math().value(limb);
-            self.b.ins().store(self.stack_flags, value, self.state.sp, height * 32 + index as i32 * 8);
+        self.store_words(&[(height, *word)]);
+    }
+
+    /// Writes words to the stack. Zeros are written in pairs, by one vector store: small constants, booleans and offsets
+    /// are most of what is written.
+    fn store_words(&mut self, words: &[(i32, Word)]) {
+        let (mut zero, mut zero_pair) = (None, None);
+        for (height, word) in words {
+            for half in [0, 2] {
+                let at = height * 32 + half as i32 * 8;
+                if word.limbs[half..half + 2] == [Limb::Const(0); 2] {
+                    let pair = match zero_pair {
+                        Some(pair) => pair,
+                        None => {
+                            let bytes = self.b.func.dfg.constants.insert(vec![0u8; 16].into());
+                            *zero_pair.insert(self.b.ins().vconst(I64X2, bytes))
+                        }
+                    };
+                    self.b.ins().store(self.stack_flags, pair, self.state.sp, at);
+                    continue;
+                }
+                for index in [half, half + 1] {
+                    let value = match word.limbs[index] {
+                        Limb::Const(0) => match zero {
+                            Some(zero) => zero,
+                            None => *zero.insert(self.b.ins().iconst(I64, 0)),
+                        },
+                        limb => self.math().value(limb),
+                    };
+                    self.b.ins().store(
+                        self.stack_flags,
+                        value,
+                        self.state.sp,
+                        height * 32 + index as i32 * 8,
+                    );
+                }
+            }
         }
     }
 
@@ -730,8 +767,9 @@ impl<'a, 'f> Lowering<'a, 'f> {
 
     /// Writes all dirty words below a height to memory.
     pub(super) fn flush(&mut self, height: i32) {
-        for (at, word) in self.state.dirty_below(height) {
-            self.store_word(at, &word);
+        let dirty = self.state.dirty_below(height);
+        self.store_words(&dirty);
+        for (at, _) in dirty {
             if let Some(slot) = self.state.slots.get_mut(&at) {
                 slot.is_dirty = false;
             }
@@ -740,12 +778,12 @@ impl<'a, 'f> Lowering<'a, 'f> {
 
     /// Writes the dirty ones of the topmost words to memory.
     pub(super) fn flush_operands(&mut self, count: i32) {
-        for height in self.state.top - count..self.state.top {
-            if let Some(slot) = self.state.slots.get(&height).copied()
-                && slot.is_dirty
-            {
-                self.store_word(height, &slot.word);
-                self.state.slots.insert(height, Slot { is_dirty: false, ..slot });
+        let mut dirty = self.state.dirty_below(self.state.top);
+        dirty.retain(|(height, _)| *height >= self.state.top - count);
+        self.store_words(&dirty);
+        for (at, _) in dirty {
+            if let Some(slot) = self.state.slots.get_mut(&at) {
+                slot.is_dirty = false;
             }
         }
     }

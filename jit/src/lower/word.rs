@@ -239,8 +239,8 @@ impl Math<'_, '_> {
             return self.truth(equal);
         }
         let mut difference = [Const(0); 4];
-        for index in 0..4 {
-            difference[index] = self.xor_limb(a.limbs[index], b.limbs[index]);
+        for (index, difference) in difference.iter_mut().enumerate() {
+            *difference = self.xor_limb(a.limbs[index], b.limbs[index]);
         }
         self.is_zero(&Word::of(difference))
     }
@@ -439,9 +439,9 @@ impl Math<'_, '_> {
         }
         let (limbs, bits) = ((amount / 64) as usize, (amount % 64) as u32);
         let mut out = [Const(0); 4];
-        for index in limbs..4 {
+        for (index, out) in out.iter_mut().enumerate().skip(limbs) {
             let own = self.shl_limb(a.limbs[index - limbs], bits);
-            out[index] = if bits == 0 || index == limbs {
+            *out = if bits == 0 || index == limbs {
                 own
             } else {
                 let below = self.shr_limb(a.limbs[index - limbs - 1], 64 - bits);

@@ -308,12 +308,7 @@ pure3! {
 }
 
 /// The `verify` feature's check of a block: what analysis said of stack and gas is true.
-unsafe extern "C" fn verify<CTX: Host>(
-    context: *mut JitContext,
-    stack: *mut u64,
-    gas: u64,
-    argument: u64,
-) -> u64 {
+unsafe extern "C" fn verify(context: *mut JitContext, stack: *mut u64, gas: u64, argument: u64) -> u64 {
     // SAFETY: compiled code calls helpers as `HelperFn` says.
     let (context, interpreter) = unsafe {
         let context = &*context;
@@ -365,7 +360,7 @@ impl<CTX: Host> Table<CTX> {
             Log2 = log2::<CTX>;
             Log3 = log3::<CTX>;
             Log4 = log4::<CTX>;
-            Verify = verify::<CTX>;
+            Verify = verify;
         }
         fill! { PureFn:
             PureDiv = pure_div;

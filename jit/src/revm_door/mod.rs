@@ -107,7 +107,7 @@ fn interpret<CTX: Host>(
             return Step::Result(result);
         }
         if (opcode == JUMP || opcode == JUMPI)
-            && let Some(number) = code.and_then(|code| code.entry_at(interpreter.bytecode.pc()))
+            && let Some(number) = code.and_then(|code| code.entry_at_jumpdest(interpreter.bytecode.pc()))
         {
             return Step::Enter(number);
         }

@@ -6,7 +6,7 @@ use crate::evm::{EvmContext, Inner};
 use ironlane_jit::tier::{Runner, Tier};
 use revm::{
     handler::{EthFrame, EvmTr, FrameData, FrameInitOrResult, ItemOrResult, evm::ContextDbError},
-    interpreter::{FrameInput, interpreter::EthInterpreter, interpreter_types::LegacyBytecode},
+    interpreter::{FrameInput, interpreter::EthInterpreter},
 };
 use std::sync::Arc;
 

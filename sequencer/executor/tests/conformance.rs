@@ -1,5 +1,7 @@
 //! Samples of the conformance corpora, so that a change that breaks the rules is seen within seconds. The whole corpora
-//! run through `ironlane conformance`; here IRONLANE_CORPUS_WHOLE=1 does the same.
+//! run through `ironlane conformance`; here IRONLANE_CORPUS_WHOLE=1 does the same. Each sample runs interpreted, and then with
+//! everything compiled before its first execution; the mainnet blocks, whose contracts take minutes to compile, only by
+//! `cargo xtask test`.
 
 mod common;
 
@@ -63,9 +65,4 @@ fn blockchain_tests_sample_compiled() {
 #[test]
 fn blockchain_tests_before_the_merge_sample_compiled() {
     passes(Kind::BlockchainTests, "block-dev", "frontier", Engine::Jit);
-}
-
-#[test]
-fn mainnet_blocks_compiled() {
-    passes(Kind::MainnetBlocks, "mainnet-blocks-dev", "", Engine::Jit);
 }

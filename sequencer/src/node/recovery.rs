@@ -15,7 +15,7 @@ use alloy_consensus::Header;
 use alloy_eips::Decodable2718;
 use alloy_primitives::{B256, Bytes, keccak256};
 use anyhow::{Context, bail, ensure};
-use ironlane_executor::{BlockHashes, ChainSpec, Executor, ExecutorConfig, seal_block};
+use ironlane_executor::{BlockHashes, ChainSpec, Engine, Executor, ExecutorConfig, seal_block};
 use ironlane_history::{History, HistoryConfig};
 use ironlane_journal::{Journal, JournalConfig, JournalError, Keep, Lsn, Recovery, SignerMark};
 use ironlane_promise::{Leaf, MerkleTree, Signer, digest};
@@ -77,12 +77,13 @@ pub fn journal_config(config: &NodeConfig, dir: &DataDir, spec: &ChainSpec) -> J
     journal
 }
 
-/// Opens everything and replays what the newest usable snapshot does not hold.
+/// Opens everything and replays what the newest usable snapshot does not hold, with the engine that goes on from there.
 pub fn recover(
     config: &NodeConfig,
     dir: &DataDir,
     chain: &Chain,
     signer: &Signer,
+    engine: Engine,
 ) -> anyhow::Result<Recovered> {
     let spec = &chain.spec;
     let own = ChainIdentity { chain_id: spec.chain_id, genesis_hash: spec.genesis.hash };
@@ -93,7 +94,7 @@ pub fn recover(
     let history = History::open((!config.ephemeral).then_some(archive.as_path()), history_config)?;
     let base = open_base(config, chain, &snapshots)?;
     let from_snapshot = base.head.as_ref().map(|head| head.header.number);
-    let mut replay = Replay::new(spec, base, history, signer)?;
+    let mut replay = Replay::new(spec, base, history, signer, engine)?;
     let from = replay.from;
     let journal_config = journal_config(config, dir, spec);
     let progress = Progress::new("replaying the journal", "records");
@@ -284,6 +285,7 @@ impl<'a> Replay<'a> {
         base: Base,
         history: History,
         signer: &'a Signer,
+        engine: Engine,
     ) -> anyhow::Result<Self> {
         let Base { state, writer, trie, head } = base;
         let genesis = &spec.genesis;
@@ -309,7 +311,7 @@ impl<'a> Replay<'a> {
                 (tip, head.header, head.mini_height, digest, head.timestamp_us, head.close_lsn + 1)
             }
         };
-        let executor_config = ExecutorConfig { next_seq: tip.next_seq, ..ExecutorConfig::default() };
+        let executor_config = ExecutorConfig { next_seq: tip.next_seq, engine, ..ExecutorConfig::default() };
         let executor = Executor::new(spec.clone(), writer, hashes.clone(), executor_config);
         Ok(Self {
             spec,

@@ -134,7 +134,7 @@ impl Standing {
         let source = self.source(source);
         source.streak = if source.last == signer { source.streak.saturating_add(1) } else { 1 };
         source.last = signer;
-        if source.streak > source.required {
+        if source.streak >= source.required {
             // Guesses have to earn their way as hints do.
             source.confirmed = source.confirmed.max(source.streak);
         }
@@ -250,7 +250,7 @@ mod tests {
     fn the_sole_signer_of_a_source_is_expected_again() {
         let mut standing = Standing::new();
         let (a, b) = (Address::repeat_byte(1), Address::repeat_byte(2));
-        for _ in 0..CONFIRMED_MIN + 1 {
+        for _ in 0..CONFIRMED_MIN {
             assert_eq!(standing.of(1), (0, None));
             standing.signed(1, a);
         }

@@ -70,12 +70,7 @@ impl Engine {
     fn open(self) -> Result<crate::Engine, ConformanceError> {
         match self {
             Self::Interpreter => Ok(crate::Engine::Interpreter),
-            // The corpora hold tens of thousands of small codes that run once each.
-            Self::Jit => Ok(crate::Engine::Jit(Tier::start(TierConfig {
-                cache_bytes_max: 256 << 20,
-                codes_max: 4096,
-                ..TierConfig::eager()
-            })?)),
+            Self::Jit => Ok(crate::Engine::Jit(Tier::start(TierConfig::eager())?)),
         }
     }
 }
@@ -210,7 +205,7 @@ fn run_with<T: StateRoot, F: Fn() -> Result<T, TrieError> + Sync>(
                 .spawn_scoped(scope, work)
                 .map_err(ConformanceError::Thread)?;
         }
-        Ok(())
+        Ok::<(), ConformanceError>(())
     })?;
     let total = total.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(total.report(kind.label(), files.len()))
