@@ -22,6 +22,9 @@ use std::time::{Duration, Instant};
 const NAME: &str = "plugin";
 
 /// `struct ironlane_offload_table`.
+///
+/// # Safety
+/// Each function is called as the header says, by the one owner of its card.
 #[repr(C)]
 struct Table {
     version: u32,
