@@ -278,13 +278,25 @@ fn a_batch_verifier_proves_the_keys_that_a_card_names() {
         Err(refusals) => return eprintln!("skipped: no batch engine on this CPU: {refusals:?}"),
     };
     let stats = trusted.stats();
-    let card = ring::probe(spawn(&[]), None).expect("the software card");
+    let config = Config { entries: 2_048, ..spawn(&[]) };
+    let card = ring::probe(config, None).expect("the software card");
     let teach = checked::teacher(keys);
     let mut engine = Checked::new(card, Box::new(trusted), Some(teach), patient(), None);
     // Valid ones: a source with bad signatures among its own is recovered one by one.
     let mut all = requests(2_000);
     all.retain(|request| software::recover(request).is_ok());
     check_all(&mut engine, &all);
+    // By now the source has earned its way, and claims that come together are checked together.
+    let before = engine.hinting().telemetry().completed;
+    let mut batch = all.clone();
+    engine.submit(&mut batch).expect("room");
+    until("for the card", || engine.hinting().telemetry().completed >= before + all.len() as u64);
+    let mut answers = vec![];
+    until("for answers", || {
+        engine.poll(&mut answers);
+        answers.len() == all.len()
+    });
+    assert!(answers.iter().all(|answer| answer.result.is_ok()));
     assert_eq!(engine.quarantine(), None);
     let (verified, recovered) =
         (stats.verified.load(Ordering::Relaxed), stats.recovered.load(Ordering::Relaxed));
