@@ -2,7 +2,9 @@
 
 pub mod batch;
 pub mod gpu;
+pub mod plugin;
 mod pool;
+pub mod ring;
 pub mod scalar;
 mod selftest;
 pub mod simd;

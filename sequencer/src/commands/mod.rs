@@ -3,10 +3,12 @@
 mod check;
 mod import_into;
 mod jit;
+mod offload;
 mod run;
 
 pub use check::{conformance, import, promise, snapshot, verify};
 pub use jit::{FuzzArgs, InspectArgs, JitAction, JitArgs, jit};
+pub use offload::offload;
 pub use run::run;
 
 use serde::Serialize;
