@@ -1,8 +1,8 @@
 // d = a·b + c, a·b − c or a·b − 2c modulo p = 2^256 − 2^32 − 977, one result a clock.
 //
-// In:  a, b, c < p. `c`, `c_negative` and `c_twice` are wanted C_DELAY clocks after `a` and `b`: a register file can read
+// In:  a, b, c < p. `c`, `c_negative` and `c_twice` are wanted eight clocks after `a` and `b`: a register file can read
 //      them late, and no 256-bit value has to wait here. `c_twice` is used with `c_negative` or alone.
-// Out: d < p, LATENCY clocks after `a` and `b`.
+// Out: d < p, sixteen clocks after `a` and `b`.
 //
 // The product is schoolbook: ten limbs of 26 bits by sixteen of 16 bits, each pair one DSP48E2 (27 × 18 signed), summed in a
 // tree. Reduction folds the upper half twice with 2^256 ≡ K = 2^32 + 977 and subtracts p at most once. No carry chain is
@@ -17,8 +17,6 @@ module secp256k1_mac (
     input  wire         c_twice,
     output reg  [255:0] d
 );
-    localparam LATENCY = 16;
-    localparam C_DELAY = 8;
     localparam A_LIMBS = 10, A_BITS = 26;
     localparam B_LIMBS = 16, B_BITS = 16;
     localparam M_BITS = A_BITS + B_BITS;

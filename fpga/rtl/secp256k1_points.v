@@ -20,7 +20,7 @@
 `include "microcode.vh"
 `default_nettype none
 module secp256k1_points #(
-    parameter CONTEXTS = 22,
+    parameter CONTEXTS = 21,
     parameter SIDE_BITS = 1,
     parameter MICROCODE = "microcode.hex",
     parameter GENERATOR = "generator.hex"
@@ -47,10 +47,10 @@ module secp256k1_points #(
     // Clocks from a turn's start to the write of its result, and to the write of its context's state.
     localparam WRITE = 19, STATE = 21;
     // The state is read in the turn's first clock, so it must have been written before.
-    localparam CONTEXTS_MIN = STATE + 1;
+    localparam CONTEXTS_MIN = STATE;
     generate
         if (CONTEXTS < CONTEXTS_MIN || CONTEXTS > 32) begin : contexts_out_of_range
-            CONTEXTS_must_be_from_22_to_32 error();
+            CONTEXTS_must_be_from_21_to_32 error();
         end
     endgenerate
 
@@ -78,18 +78,14 @@ module secp256k1_points #(
     end
 
     // What later clocks need of a turn, in shift registers: bit or word i belongs to clock i.
-    reg [STATE-1:0] run_at, claim_at;
+    reg [STATE-1:1] run_at, claim_at;
     reg [CTX-1:0] turn_at [1:STATE-1];
     reg [PC-1:0] pc_at [1:STATE-1];
     reg [7:0] count_at [1:STATE-1];
     reg [`UC_WIDTH-1:0] word_at [2:STATE-1];
-    always @* begin
-        run_at[0] = running[turn];
-        claim_at[0] = claim;
-    end
     always @(posedge clk) begin
-        run_at[STATE-1:1] <= rst ? {(STATE-1){1'b0}} : run_at[STATE-2:0];
-        claim_at[STATE-1:1] <= rst ? {(STATE-1){1'b0}} : claim_at[STATE-2:0];
+        run_at <= rst ? {(STATE-1){1'b0}} : {run_at[STATE-2:1], running[turn]};
+        claim_at <= rst ? {(STATE-1){1'b0}} : {claim_at[STATE-2:1], claim};
         turn_at[1] <= turn;
         pc_at[1] <= pc_of[turn];
         count_at[1] <= count_of[turn];

@@ -11,7 +11,7 @@
 `include "status.vh"
 `default_nettype none
 module secp256k1_recover #(
-    parameter CONTEXTS = 22,
+    parameter CONTEXTS = 21,
     parameter SIDE_BITS = 1
 ) (
     input  wire                 clk,
@@ -24,12 +24,12 @@ module secp256k1_recover #(
     input  wire [7:0]           in_v,
     input  wire                 in_any_s,
     input  wire [SIDE_BITS-1:0] in_side,
-    output wire                 out_valid,
+    output reg                  out_valid,
     input  wire                 out_ready,
-    output wire [15:0]          out_status,
-    output wire [255:0]         out_x,
-    output wire [255:0]         out_y,
-    output wire [SIDE_BITS-1:0] out_side
+    output reg  [15:0]          out_status,
+    output reg  [255:0]         out_x,
+    output reg  [255:0]         out_y,
+    output reg  [SIDE_BITS-1:0] out_side
 );
     localparam [255:0] N = 256'hFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141;
     localparam [255:0] N_HALF = {1'b0, N[255:1]};
@@ -41,6 +41,7 @@ module secp256k1_recover #(
     reg parity;
     reg [SIDE_BITS-1:0] side;
     wire scalars_ready, bad_leaves;
+    wire exit_free = !out_valid || out_ready;
     wire leaves = held && (good ? scalars_ready : bad_leaves);
     assign in_ready = !held || leaves;
     wire [15:0] verdict_in = in_v > 8'd1                           ? `STATUS_BAD_PARITY
@@ -79,17 +80,21 @@ module secp256k1_recover #(
         .clk(clk), .rst(rst),
         .in_valid(u_valid), .in_ready(u_ready),
         .in_u1(u1), .in_u2(u2), .in_r(u_r), .in_parity(u_parity), .in_side(u_side),
-        .out_valid(q_valid), .out_ready(out_ready),
+        .out_valid(q_valid), .out_ready(exit_free),
         .out_ok(q_ok), .out_x(q_x), .out_y(q_y), .out_side(q_side)
     );
 
-    // The exit: keys first. Once an answer is offered it may be replaced only if nobody took it in that clock, and a
-    // refusal simply waits, so whoever reads sees whole answers.
-    assign bad_leaves = !q_valid && out_ready;
-    assign out_valid = q_valid || (held && !good);
-    assign out_status = !q_valid ? verdict : q_ok ? `STATUS_OK : `STATUS_NO_KEY;
-    assign out_x = q_valid && q_ok ? q_x : 256'd0;
-    assign out_y = q_valid && q_ok ? q_y : 256'd0;
-    assign out_side = q_valid ? q_side : side;
+    // The exit: keys first, refusals when there is none.
+    assign bad_leaves = exit_free && !q_valid;
+    wire bad_waits = held && !good;
+    always @(posedge clk) begin
+        if (exit_free) begin
+            out_status <= !q_valid ? verdict : q_ok ? `STATUS_OK : `STATUS_NO_KEY;
+            out_x <= q_valid && q_ok ? q_x : 256'd0;
+            out_y <= q_valid && q_ok ? q_y : 256'd0;
+            out_side <= q_valid ? q_side : side;
+        end
+        out_valid <= !rst && (exit_free ? q_valid || bad_waits : 1'b1);
+    end
 endmodule
 `default_nettype wire
