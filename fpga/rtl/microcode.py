@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Assembles the program of secp256k1_points.v and its table of multiples of the generator.
 
-    python3 microcode.py            writes microcode.hex, microcode.vh and generator.hex
+    python3 microcode.py            writes microcode.vh, microcode_rom.vh and generator_rom.vh
     python3 microcode.py --check    says whether those files are current, and runs the program on Python's integers
 
 Every word is one operation of secp256k1_mac.v, d = a·b + c, a·b − c or a·b − 2c modulo p, and one decision about what comes
@@ -310,8 +310,8 @@ def files():
     assert len(words) <= DEPTH, len(words)
     # Never reached: the rest ends the program.
     idle = encode_one(out=OUT["no_key"], a_one=1, b_from=B_FROM["zero"])
-    hexes = [f"{w:0{(WIDTH + 3) // 4}x}" for w in words + [idle] * (DEPTH - len(words))]
-    header = ["// Fields of a word of microcode.hex. Made by microcode.py."]
+    rom = [f"microcode[{i}] = {WIDTH}'h{w:013x};" for i, w in enumerate(words + [idle] * (DEPTH - len(words)))]
+    header = ["// Fields of a word of microcode. Made by microcode.py."]
     shift = 0
     for name, width in FIELDS:
         header.append(f"`define UC_{name.upper()} {shift + width - 1}:{shift}")
@@ -321,9 +321,10 @@ def files():
         header += [f"`define {prefix}_{name.upper()} {value}" for name, value in table.items()]
     multiples = [(0, 0)] + [times(k, (GX, GY)) for k in range(1, 256)]
     return p, {
-        "microcode.hex": "\n".join(hexes) + "\n",
+        "microcode_rom.vh": "// The program. Made by microcode.py.\n" + "\n".join(rom) + "\n",
         "microcode.vh": "\n".join(header) + "\n",
-        "generator.hex": "".join(f"{x:064x}{y:064x}\n" for x, y in multiples),
+        "generator_rom.vh": "// (x, y) of the multiples of the generator. Made by microcode.py.\n"
+        + "".join(f"generator[{i}] = 512'h{x:064x}{y:064x};\n" for i, (x, y) in enumerate(multiples)),
     }
 
 

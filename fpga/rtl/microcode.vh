@@ -1,4 +1,4 @@
-// Fields of a word of microcode.hex. Made by microcode.py.
+// Fields of a word of microcode. Made by microcode.py.
 `define UC_DST 5:0
 `define UC_A 11:6
 `define UC_B 17:12

@@ -21,9 +21,7 @@
 `default_nettype none
 module secp256k1_points #(
     parameter CONTEXTS = 21,
-    parameter SIDE_BITS = 1,
-    parameter MICROCODE = "microcode.hex",
-    parameter GENERATOR = "generator.hex"
+    parameter SIDE_BITS = 1
 ) (
     input  wire                 clk,
     input  wire                 rst,
@@ -99,7 +97,9 @@ module secp256k1_points #(
 
     // 1: fetch the word and the current bytes of the scalars.
     reg [`UC_WIDTH-1:0] microcode [0:511];
-    initial $readmemh(MICROCODE, microcode);
+    initial begin
+`include "microcode_rom.vh"
+    end
     reg [255:0] u1_at_1, u2_at_1;
     reg [7:0] byte1, byte2;
     always @* begin
@@ -118,7 +118,9 @@ module secp256k1_points #(
     reg [255:0] file_b [0:2047];
     reg [255:0] file_c [0:2047];
     reg [511:0] generator [0:255];
-    initial $readmemh(GENERATOR, generator);
+    initial begin
+`include "generator_rom.vh"
+    end
     wire [`UC_WIDTH-1:0] w2 = word_at[2];
     wire [3:0] digit = w2[`UC_NIBBLE] ? byte2[7:4] : byte2[3:0];
     wire [5:0] field_a = w2[`UC_A], field_b = w2[`UC_B];
