@@ -18,6 +18,7 @@
 //! assert_eq!(engine.in_flight(), 0);
 //! ```
 
+pub mod abi;
 pub mod backend;
 mod engine;
 pub mod keccak;
