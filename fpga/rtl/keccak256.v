@@ -70,7 +70,7 @@ module keccak256 #(
     wire [RATE-1:0] next_block;
     generate
         if (BLOCKS_MAX > 1) begin : several
-            reg [RATE*(BLOCKS_MAX-1)-1:0] waiting [0:TURNS-1];
+            reg [RATE*(BLOCKS_MAX-1)-1:0] waiting [0:31];
             wire [RATE*(BLOCKS_MAX-1)-1:0] mine = waiting[turn];
             wire [RATE*(BLOCKS_MAX-1)-1:0] shifted = mine >> (RATE * block);
             assign next_block = shifted[RATE-1:0];
