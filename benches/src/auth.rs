@@ -52,7 +52,7 @@ fn batch(size: usize, per_sender: usize) -> anyhow::Result<Batch> {
         let (id, rs) = signature.serialize_compact();
         let word = |i: usize| U256::from_be_slice(&rs[i * 32..i * 32 + 32]);
         let parity = i32::from(id) as u8;
-        requests.push(RecoverRequest { tag: tag as u64, hash, r: word(0), s: word(1), parity, hint: None });
+        requests.push(RecoverRequest { tag: tag as u64, hash, r: word(0), s: word(1), parity, hint: None, source: 0 });
         let point = PublicKey::from_secret_key(SECP256K1, key).serialize_uncompressed();
         senders.push(Address::from_slice(&keccak256(&point[1..])[12..]));
     }

@@ -6,6 +6,7 @@
 mod auth;
 mod e2e;
 mod execute;
+mod jit;
 mod journal;
 mod keccak;
 mod state;
@@ -41,6 +42,9 @@ enum Bench {
     /// Execution alone, against plain revm in the same process.
     #[command(after_help = "Example: ironbench execute --workload transfer --json")]
     Execute(execute::Args),
+    /// Compiled EVM code against revm's interpreter, contract by contract.
+    #[command(after_help = "Example: ironbench jit --json --filter snailtracer --cpu generic")]
+    Jit(jit::Args),
     /// Sender recovery by engine and batch size.
     #[command(after_help = "Example: ironbench auth --json")]
     Auth(auth::Args),
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
     let result = match &cli.bench {
         Bench::E2e(args) => e2e::run(args),
         Bench::Execute(args) => execute::run(args),
+        Bench::Jit(args) => jit::run(args),
         Bench::Auth(args) => auth::run(args),
         Bench::Keccak(args) => keccak::run(args),
         Bench::State(args) => state::run(args),
@@ -78,6 +83,9 @@ fn main() -> ExitCode {
             }
             // A figure whose replay differs is no figure.
             if report["replay_ok"] == serde_json::Value::Bool(false) {
+                return ExitCode::FAILURE;
+            }
+            if report["same_result"] == serde_json::Value::Bool(false) {
                 return ExitCode::FAILURE;
             }
             ExitCode::SUCCESS

@@ -22,6 +22,9 @@ pub struct RecoverRequest {
     pub parity: u8,
     /// Whom the client claims to be. It may make an engine faster; it never changes an answer.
     pub hint: Option<Address>,
+    /// Whoever brought the signature: a connection, say. Only used to keep one client's bad signatures from making
+    /// others' slower; it never changes an answer.
+    pub source: u64,
 }
 
 /// Order of the group, n (SEC 2, section 2.4.1).

@@ -22,6 +22,7 @@ pub mod abi;
 pub mod backend;
 mod engine;
 pub mod keccak;
+mod secp;
 
 pub use engine::{
     Caps, Full, RecoverAnswer, RecoverEngine, RecoverError, RecoverRequest, Refusal, Trust, Waker,

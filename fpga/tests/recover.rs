@@ -3,7 +3,9 @@
 mod corpus;
 
 use alloy_primitives::{Address, B256, U256, keccak256, uint};
-use ironlane_fpga::backend::scalar::{self, Config};
+use ironlane_fpga::backend::Config;
+use ironlane_fpga::backend::scalar;
+use ironlane_fpga::backend::simd::{self, Vectors};
 use ironlane_fpga::{RecoverAnswer, RecoverEngine, RecoverError, RecoverRequest, Trust};
 use proptest::prelude::*;
 use secp256k1::{Message, PublicKey, SECP256K1, SecretKey};
@@ -14,15 +16,21 @@ use std::time::{Duration, Instant};
 const N: U256 = uint!(0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141_U256);
 const P: U256 = uint!(0xfffffffffffffffffffffffffffffffffffffffffffffffffffffffefffffc2f_U256);
 
-/// The same engine in all its layouts.
+/// Every engine that this CPU has, in all its layouts.
 fn engines() -> Vec<Box<dyn RecoverEngine>> {
-    [0, 1, 3]
-        .into_iter()
-        .map(|workers| {
-            let config = Config { workers, capacity: 1_000, spin_us: 0, ..Config::default() };
-            Box::new(scalar::probe(config, None).unwrap()) as Box<dyn RecoverEngine>
-        })
-        .collect()
+    let mut engines = vec![];
+    for workers in [0, 1, 3] {
+        let config =
+            || Config { workers, capacity: 1_000, spin_us: 0, inline_per_poll: 100, ..Config::default() };
+        engines.push(Box::new(scalar::probe(config(), None).unwrap()) as Box<dyn RecoverEngine>);
+        for vectors in Vectors::ALL {
+            match simd::probe(vectors, config(), None) {
+                Ok(engine) => engines.push(Box::new(engine)),
+                Err(refusal) => eprintln!("not tested: {refusal}"),
+            }
+        }
+    }
+    engines
 }
 
 /// Runs requests through an engine and puts the answers in the order of the requests.
@@ -53,10 +61,10 @@ fn recover(
 
 fn check_all(requests: &[RecoverRequest], expected: &[Result<Address, RecoverError>]) {
     for mut engine in engines() {
-        let parallelism = engine.caps().parallelism;
+        let (name, parallelism) = (engine.caps().name, engine.caps().parallelism);
         let found = recover(engine.as_mut(), requests);
         for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
-            assert_eq!(found, expected, "request {i}, {parallelism} at a time: {:?}", requests[i]);
+            assert_eq!(found, expected, "{name}, request {i}, {parallelism} at a time: {:?}", requests[i]);
         }
     }
 }
@@ -75,6 +83,7 @@ fn sign(key: &SecretKey, hash: B256) -> (RecoverRequest, Address) {
         s: U256::from_be_slice(&bytes[32..]),
         parity: i32::from(id) as u8,
         hint: None,
+        source: 0,
     };
     (request, address_of(&PublicKey::from_secret_key(SECP256K1, key)))
 }
@@ -163,7 +172,15 @@ fn a_small_r_means_x_equal_to_r() {
         for (parity, id, beyond) in
             [(0, RecoveryId::Zero, RecoveryId::Two), (1, RecoveryId::One, RecoveryId::Three)]
         {
-            requests.push(RecoverRequest { tag: 0, hash, r: U256::from(r), s, parity, hint: None });
+            requests.push(RecoverRequest {
+                tag: 0,
+                hash,
+                r: U256::from(r),
+                s,
+                parity,
+                hint: None,
+                source: 0,
+            });
             expected.push(by_id(id).ok_or(RecoverError::NoKey));
             if let (Some(low), Some(high)) = (by_id(id), by_id(beyond)) {
                 assert_ne!(low, high);
@@ -184,8 +201,9 @@ fn the_point_at_infinity_is_no_key() {
     let parity = point[64] & 1;
     // With nonce k and s = 1: Q = (s·R − z·G) / r = (k − z)·G / r, which vanishes for z = k.
     let hash = B256::from(secret.secret_bytes());
-    let request = RecoverRequest { tag: 0, hash, r, s: U256::ONE, parity, hint: None };
+    let request = RecoverRequest { tag: 0, hash, r, s: U256::ONE, parity, hint: None, source: 0 };
     check_all(&[request], &[Err(RecoverError::NoKey)]);
+    check_all(&[request; 20], &[Err(RecoverError::NoKey); 20]);
 }
 
 #[test]
@@ -306,8 +324,15 @@ fn vectors_of_the_ecrecover_precompile() {
             continue;
         };
         let output = hex::decode(case["Expected"].as_str().unwrap()).unwrap();
-        let request =
-            RecoverRequest { tag: 0, hash: B256::from(word(0)), r: word(2), s: word(3), parity, hint: None };
+        let request = RecoverRequest {
+            tag: 0,
+            hash: B256::from(word(0)),
+            r: word(2),
+            s: word(3),
+            parity,
+            hint: None,
+            source: 0,
+        };
         requests.push(request);
         expected.push((output.len() == 32).then(|| Address::from_slice(&output[12..])));
     }
@@ -330,8 +355,7 @@ fn wycheproof_signatures() {
     let Some(folder) = corpus::unpacked("crypto-dev") else { return };
     let path = folder.join("crypto/wycheproof/ecdsa_secp256k1_sha256_p1363_test.json");
     let file: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let (mut valid, mut invalid) = (0, 0);
-    let mut engine = scalar::probe(Config::default(), None).unwrap();
+    let (mut requests, mut cases) = (vec![], vec![]);
     for group in file["testGroups"].as_array().unwrap() {
         let point = hex::decode(group["publicKey"]["uncompressed"].as_str().unwrap()).unwrap();
         let signer = Address::from_slice(&keccak256(&point[1..])[12..]);
@@ -345,9 +369,25 @@ fn wycheproof_signatures() {
             }
             let hash = B256::from(sha256(&message));
             let (r, s) = (U256::from_be_slice(&signature[..32]), U256::from_be_slice(&signature[32..]));
-            let requests = [0, 1].map(|parity| RecoverRequest { tag: 0, hash, r, s, parity, hint: None });
-            let found = recover(&mut engine, &requests);
-            let hit = found.contains(&Ok(signer));
+            let hint = Some(signer);
+            requests.extend([0, 1].map(|parity| RecoverRequest {
+                tag: 0,
+                hash,
+                r,
+                s,
+                parity,
+                hint,
+                source: 0,
+            }));
+            cases.push((signer, test));
+        }
+    }
+    for mut engine in engines() {
+        let (mut valid, mut invalid) = (0, 0);
+        let found = recover(engine.as_mut(), &requests);
+        for ((found, request), (signer, test)) in found.chunks(2).zip(requests.chunks(2)).zip(&cases) {
+            let (r, s) = (request[0].r, request[0].s);
+            let hit = found.contains(&Ok(*signer));
             match test["result"].as_str().unwrap() {
                 "valid" if s > N / U256::from(2) => assert_eq!(found, [Err(RecoverError::HighS); 2]),
                 // R's x was at least n: recoverable only with the ids that Ethereum cannot write.
@@ -362,8 +402,8 @@ fn wycheproof_signatures() {
                 }
             }
         }
+        assert!(valid > 60 && invalid > 30, "{valid} valid, {invalid} invalid");
     }
-    assert!(valid > 60 && invalid > 30, "{valid} valid, {invalid} invalid");
 }
 
 fn sha256(message: &[u8]) -> [u8; 32] {
@@ -383,28 +423,60 @@ proptest! {
 
     /// Arbitrary numbers recover to what libsecp says of them, and never panic.
     #[test]
-    fn any_numbers(r in any::<[u8; 32]>(), s in any::<[u8; 32]>(), hash in any::<[u8; 32]>(), parity in 0u8..5) {
-        let (r, s) = (U256::from_be_bytes(r), U256::from_be_bytes(s) >> 1);
-        let request = RecoverRequest { tag: 0, hash: B256::from(hash), r, s, parity, hint: None };
-        let mut engine = scalar::probe(Config { workers: 0, ..Config::default() }, None).unwrap();
-        let found = recover(&mut engine, &[request])[0];
-        if parity > 1 {
-            prop_assert_eq!(found, Err(RecoverError::Parity));
-        } else if r.is_zero() || r >= N {
-            prop_assert_eq!(found, Err(RecoverError::R));
-        } else if let Ok(address) = found {
-            // Whoever is found has signed this: verification is another algorithm than recovery.
-            let id = secp256k1::ecdsa::RecoveryId::from_u8_masked(parity);
-            let mut bytes = [0u8; 64];
-            bytes[..32].copy_from_slice(&r.to_be_bytes::<32>());
-            bytes[32..].copy_from_slice(&s.to_be_bytes::<32>());
-            let recoverable = secp256k1::ecdsa::RecoverableSignature::from_compact(&bytes, id).unwrap();
-            let message = Message::from_digest(hash);
-            let key = SECP256K1.recover_ecdsa(message, &recoverable).unwrap();
-            prop_assert_eq!(address, address_of(&key));
-            prop_assert!(SECP256K1.verify_ecdsa(message, &recoverable.to_standard(), &key).is_ok());
+    fn any_numbers(numbers in prop::collection::vec(any_request(), 1..40)) {
+        let expected: Vec<_> = numbers.iter().map(libsecp).collect();
+        for (request, expected) in numbers.iter().zip(&expected) {
+            if let Ok((address, key, signature)) = expected {
+                // Whoever is found has signed this: verification is another algorithm than recovery.
+                prop_assert_eq!(*address, address_of(key));
+                let message = Message::from_digest(request.hash.0);
+                prop_assert!(SECP256K1.verify_ecdsa(message, &signature.to_standard(), key).is_ok());
+            }
         }
+        let expected: Vec<_> = expected.iter().map(|e| e.as_ref().map(|e| e.0).map_err(|e| *e)).collect();
+        check_all(&numbers, &expected);
     }
+}
+
+/// Numbers of which some are out of range, some at its edge, and about half of the rest no x of a point.
+fn any_request() -> impl Strategy<Value = RecoverRequest> {
+    let edge = prop_oneof![
+        Just(U256::ZERO),
+        (1u64..40).prop_map(U256::from),
+        (0u64..40).prop_map(|d| N - U256::from(20) + U256::from(d)),
+        (0u64..40).prop_map(|d| P - U256::from(20) + U256::from(d)),
+        (0u64..40).prop_map(|d| N / U256::from(2) - U256::from(20) + U256::from(d)),
+        Just(U256::MAX),
+    ];
+    let number = prop_oneof![3 => any::<[u8; 32]>().prop_map(U256::from_be_bytes), 1 => edge];
+    (number.clone(), number.clone(), any::<bool>(), number, 0u8..5).prop_map(|(r, s, halve, hash, parity)| {
+        let (s, parity) = (if halve { s >> 1 } else { s }, parity.min(2) % 3);
+        RecoverRequest { tag: 0, hash: hash.into(), r, s, parity, hint: None, source: 0 }
+    })
+}
+
+type Recovered = (Address, PublicKey, secp256k1::ecdsa::RecoverableSignature);
+
+/// What libsecp256k1 says, behind the rules of Ethereum.
+fn libsecp(request: &RecoverRequest) -> Result<Recovered, RecoverError> {
+    let RecoverRequest { hash, r, s, parity, .. } = *request;
+    if parity > 1 {
+        return Err(RecoverError::Parity);
+    } else if r.is_zero() || r >= N {
+        return Err(RecoverError::R);
+    } else if s.is_zero() || s >= N {
+        return Err(RecoverError::S);
+    } else if s > N / U256::from(2) {
+        return Err(RecoverError::HighS);
+    }
+    let id = secp256k1::ecdsa::RecoveryId::from_u8_masked(parity);
+    let mut bytes = [0u8; 64];
+    bytes[..32].copy_from_slice(&r.to_be_bytes::<32>());
+    bytes[32..].copy_from_slice(&s.to_be_bytes::<32>());
+    let signature = secp256k1::ecdsa::RecoverableSignature::from_compact(&bytes, id).unwrap();
+    let message = Message::from_digest(hash.0);
+    let key = SECP256K1.recover_ecdsa(message, &signature).map_err(|_| RecoverError::NoKey)?;
+    Ok((address_of(&key), key, signature))
 }
 
 /// The waker runs on a worker: one that panics stands for any panic there.

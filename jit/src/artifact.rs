@@ -24,7 +24,7 @@ pub struct Entry {
 /// What a compilation cost and made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CompileStats {
-    /// Time of the whole compilation, in microseconds.
+    /// Processor time of the whole compilation, in microseconds.
     pub compile_us: u64,
     /// Of it, analysis and building CLIF.
     pub build_us: u64,

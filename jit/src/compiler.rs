@@ -11,13 +11,13 @@ use crate::{
     context::{HELPER_NAMES, offset},
     inspect::{Inspection, InspectionRegion},
     lower::{self, RegionLowering},
+    stopwatch::Stopwatch,
 };
 use cranelift_codegen::{
     Context, control::ControlPlane, ir::Function, isa::OwnedTargetIsa, settings, settings::Configurable,
 };
 use cranelift_frontend::FunctionBuilderContext;
 use revm::primitives::hardfork::SpecId;
-use std::time::Instant;
 use thiserror::Error;
 
 /// Why nothing was compiled.
@@ -106,7 +106,7 @@ impl Compiler {
         spec: SpecId,
         mut inspection: Option<&mut Vec<InspectionRegion>>,
     ) -> Result<Artifact, CompileError> {
-        let started = Instant::now();
+        let started = Stopwatch::start();
         let limits = &self.config.limits;
         if code.is_empty() {
             return Err(CompileError::Empty);
@@ -116,7 +116,7 @@ impl Compiler {
             return Err(CompileError::TooLong { bytes: code.len(), limit });
         }
         let analysis = Analysis::new(code, spec, &self.config);
-        let mut build_us = micros(started);
+        let mut build_us = started.elapsed_us();
         let mut text = self.prelude.clone();
         let mut offsets = vec![NOT_COMPILED; analysis.regions.len()];
         let mut stats = CompileStats {
@@ -128,14 +128,16 @@ impl Compiler {
         let mut builder = FunctionBuilderContext::new();
         let mut context = Context::new();
         for (index, region) in analysis.regions.iter().enumerate() {
-            if started.elapsed() >= limits.compile_time_max || text.len() >= limits.text_bytes_max {
+            if u128::from(started.elapsed_us()) >= limits.compile_time_max.as_micros()
+                || text.len() >= limits.text_bytes_max
+            {
                 break;
             }
-            let build = Instant::now();
+            let build = Stopwatch::start();
             context.clear();
             RegionLowering::new(&analysis, &self.config, &self.isa, RegionId(index))
                 .build(&mut context.func, &mut builder);
-            build_us += micros(build);
+            build_us += build.elapsed_us();
             stats.clif_instructions += context.func.dfg.num_insts() as u32;
             let clif = inspection.is_some().then(|| context.func.display().to_string());
             let compiled = context
@@ -161,7 +163,7 @@ impl Compiler {
         }
         stats.text_bytes = text.len() as u32;
         stats.build_us = build_us;
-        stats.compile_us = micros(started);
+        stats.compile_us = started.elapsed_us();
         let entries = analysis
             .entries
             .iter()
@@ -173,10 +175,6 @@ impl Compiler {
         let jumpdests = analysis.jumpdests.iter().map(|pc| *pc as u32).collect();
         Ok(Artifact { fingerprint: self.fingerprint, spec, text, stub: self.stub, entries, jumpdests, stats })
     }
-}
-
-fn micros(since: Instant) -> u64 {
-    since.elapsed().as_micros() as u64
 }
 
 /// Compiles one function of the prelude.

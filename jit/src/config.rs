@@ -25,7 +25,7 @@ pub enum Target {
 pub struct Limits {
     /// Longest bytecode that is compiled at all, in bytes. At most 65,000: entries are numbered in 16 bits.
     pub code_bytes_max: usize,
-    /// Time for one contract. Checked between regions, each of which is bounded in size.
+    /// Processor time for one contract. Checked between regions, each of which is bounded in size.
     pub compile_time_max: Duration,
     /// Estimated size of one region (one Cranelift function), in units of about one CLIF instruction.
     pub region_weight_max: usize,
@@ -76,8 +76,20 @@ impl Default for CompilerConfig {
     }
 }
 
-/// A planted miscompile.
-#[cfg(any(test, feature = "sabotage"))]
+impl CompilerConfig {
+    /// Whether this fault is planted.
+    pub(crate) fn has_fault(&self, fault: Sabotage) -> bool {
+        #[cfg(any(test, feature = "sabotage"))]
+        return self.sabotage == Some(fault);
+        #[cfg(not(any(test, feature = "sabotage")))]
+        {
+            let _ = fault;
+            false
+        }
+    }
+}
+
+/// A planted miscompile. Only with the `sabotage` feature can one be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sabotage {
     /// Each block charges one unit of gas too many.

@@ -38,9 +38,13 @@ pub mod lower;
 pub mod memory;
 pub mod opcode;
 pub mod revm_door;
+mod stopwatch;
+pub mod tier;
 
 pub use artifact::{Artifact, ArtifactError, CompileStats, Entry, Fingerprint};
 pub use compiler::{CompileError, Compiler};
+#[cfg(any(test, feature = "sabotage"))]
+pub use config::Sabotage;
 pub use config::{CompilerConfig, Limits, OptLevel, Target};
 pub use inspect::{Inspection, InspectionBlock, InspectionRegion};
 pub use loaded::{CompiledCode, LoadError};

@@ -1,3 +1,8 @@
 //! Recovery engines. Each module has a `probe` that tests the engine with known answers and says why it refused.
 
+mod pool;
 pub mod scalar;
+mod selftest;
+pub mod simd;
+
+pub use pool::Config;

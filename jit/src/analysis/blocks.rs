@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     config::CompilerConfig,
-    opcode::{self, CAN_FAIL, DYNAMIC_GAS, JUMP, JUMPDEST, JUMPI, PUSH0, PUSH32, STOP, SUSPENDS, TERMINATES},
+    opcode::{self, CAN_FAIL, DYNAMIC_GAS, JUMP, JUMPDEST, JUMPI, PUSH0, PUSH32, SUSPENDS, TERMINATES},
 };
 use revm::primitives::hardfork::SpecId;
 use std::ops::Range;
@@ -71,8 +71,8 @@ pub struct Block {
     pub growth: usize,
     /// Height at its end less height at its start.
     pub change: isize,
-    /// Whether something in it but its jump can fail for another reason than static gas.
-    pub is_fallible: bool,
+    /// The last of its instructions, but the one that ends it, that can fail for another reason than static gas.
+    pub last_fallible: Option<usize>,
     /// How it ends.
     pub terminator: Terminator,
     /// Blocks it is known to go on to, without resumption after a call.
@@ -146,7 +146,7 @@ impl Cutter<'_> {
             need: 0,
             growth: 0,
             change: 0,
-            is_fallible: false,
+            last_fallible: None,
             terminator: Terminator::Halt,
             successors: Vec::new(),
             parent: None,
@@ -174,16 +174,14 @@ impl Cutter<'_> {
             height += info.outputs as isize - info.inputs as isize;
             block.growth = block.growth.max(height.max(0) as usize);
             if info.has(TERMINATES) {
-                block.is_fallible |= instruction.opcode != STOP;
                 break Terminator::Halt;
             }
             match instruction.opcode {
                 JUMP => break Terminator::Jump(self.jump_target(index - 1, first)),
                 JUMPI => break Terminator::Branch(self.jump_target(index - 1, first), index),
-                _ => block.is_fallible |= info.has_any(DYNAMIC_GAS | CAN_FAIL),
-            }
-            if info.has(SUSPENDS) {
-                break Terminator::Suspend(index);
+                _ if info.has(SUSPENDS) => break Terminator::Suspend(index),
+                _ if info.has_any(DYNAMIC_GAS | CAN_FAIL) => block.last_fallible = Some(index - 1),
+                _ => {}
             }
         };
         block.change = height;

@@ -4,7 +4,7 @@ use alloy_primitives::{Address, B256, Bytes, U256, address, hex};
 use revm::primitives::hardfork::SpecId;
 use std::fmt::Write as _;
 
-/// Who sends; it has ether and no code.
+/// Who sends when no other is named.
 pub const SENDER: Address = address!("a94f5374fce5edbc8e2a8697c15331677e6ebf0b");
 
 /// One account of the pre-state.
@@ -27,8 +27,10 @@ pub struct CaseAccount {
 pub struct Case {
     /// Rules.
     pub spec: SpecId,
-    /// Pre-state without the sender, whose account is always the same.
+    /// Pre-state. A sender that is not in it has ether and no code.
     pub accounts: Vec<CaseAccount>,
+    /// Who sends.
+    pub sender: Address,
     /// Whom the transaction calls; it creates a contract when none.
     pub to: Option<Address>,
     /// Wei that go along.
@@ -39,6 +41,27 @@ pub struct Case {
     pub gas_limit: u64,
     /// Versioned hashes; a blob transaction when there are any.
     pub blob_hashes: Vec<B256>,
+    /// Number of the block.
+    pub number: u64,
+    /// Seconds since 1970 of the block.
+    pub timestamp: u64,
+}
+
+impl Default for Case {
+    fn default() -> Self {
+        Self {
+            spec: SpecId::OSAKA,
+            accounts: Vec::new(),
+            sender: SENDER,
+            to: None,
+            value: U256::ZERO,
+            data: Bytes::new(),
+            gas_limit: 0,
+            blob_hashes: Vec::new(),
+            number: 1_000,
+            timestamp: 1_760_000_000,
+        }
+    }
 }
 
 /// Why a reproducer cannot be read.
@@ -103,6 +126,7 @@ impl Case {
         }
         .ok();
         let _ = writeln!(text, "gas {}\nvalue {:#x}\ndata {}", self.gas_limit, self.value, self.data);
+        let _ = writeln!(text, "sender {:#x}\nblock {} {}", self.sender, self.number, self.timestamp);
         for hash in &self.blob_hashes {
             let _ = writeln!(text, "blob {hash:#x}");
         }
@@ -128,15 +152,7 @@ impl Case {
 
     /// Reads the text form. Comments (`#`) and lines `opt …`, which are the engine's, are passed over.
     pub fn parse(text: &str) -> Result<Self, CaseError> {
-        let mut case = Self {
-            spec: SpecId::OSAKA,
-            accounts: Vec::new(),
-            to: None,
-            value: U256::ZERO,
-            data: Bytes::new(),
-            gas_limit: 0,
-            blob_hashes: Vec::new(),
-        };
+        let mut case = Self::default();
         let (mut spec, mut target) = (false, false);
         for (index, line) in text.lines().enumerate() {
             let line = line.split('#').next().unwrap_or_default().trim();
@@ -166,6 +182,8 @@ impl Case {
                     target = true;
                 }
                 ["create"] => target = true,
+                ["sender", sender] => case.sender = address(sender)?,
+                ["block", at, time] => (case.number, case.timestamp) = (number(at)?, number(time)?),
                 ["gas", gas] => case.gas_limit = number(gas)?,
                 ["value", value] => case.value = word(value)?,
                 ["data", data] => case.data = bytes(data)?,
@@ -190,7 +208,7 @@ impl Case {
                 }
                 _ => {
                     return Err(refuse(
-                        "a line says spec, to, create, gas, value, data, blob, account, slot or code",
+                        "a line says spec, to, create, gas, value, data, sender, block, blob, account, slot or code",
                     ));
                 }
             }
@@ -228,6 +246,9 @@ mod tests {
             data: Bytes::from_static(&[1, 2]),
             gas_limit: 50_000,
             blob_hashes: vec![B256::repeat_byte(1)],
+            sender: Address::repeat_byte(9),
+            number: 5,
+            timestamp: 6,
         };
         assert_eq!(Case::parse(&case.to_text()), Ok(case.clone()));
         let creation = Case { to: None, ..case };

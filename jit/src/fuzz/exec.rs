@@ -3,7 +3,7 @@
 //! Engines differ in who runs a frame and in nothing else: validation, fees, frame initialisation and finalisation are
 //! revm's own for all of them. The call tree is read where frames suspend and end.
 
-use super::case::{Case, SENDER};
+use super::case::Case;
 use alloy_primitives::{Address, B256, Bytes, Log, TxKind, U256, keccak256};
 use revm::{
     Database, MainBuilder, MainnetEvm,
@@ -102,7 +102,8 @@ impl CaseDb {
     fn new(case: &Case) -> Self {
         let mut accounts = BTreeMap::new();
         let wealth = U256::ONE << 200;
-        accounts.insert(SENDER, (AccountInfo { balance: wealth, ..Default::default() }, BTreeMap::new()));
+        accounts
+            .insert(case.sender, (AccountInfo { balance: wealth, ..Default::default() }, BTreeMap::new()));
         for account in &case.accounts {
             let code = Bytecode::new_raw_checked(account.code.clone())
                 .unwrap_or_else(|_| Bytecode::new_legacy(account.code.clone()));
@@ -325,10 +326,12 @@ pub fn run(case: &Case, engine: &mut dyn Engine) -> Outcome {
     let mut context: FuzzContext = Context::new(CaseDb::new(case), spec);
     context.cfg.set_spec_and_mainnet_gas_params(spec);
     context.cfg.chain_id = 1;
+    // Cases of real contracts ask for more than EIP-7825 allows.
+    context.cfg.tx_gas_limit_cap = Some(u64::MAX);
     context.modify_block(|block| {
-        block.number = U256::from(1_000);
-        block.timestamp = U256::from(1_760_000_000u64);
-        block.gas_limit = 1 << 40;
+        block.number = U256::from(case.number);
+        block.timestamp = U256::from(case.timestamp);
+        block.gas_limit = u64::MAX;
         block.beneficiary = Address::repeat_byte(0xfe);
         block.basefee = if spec.is_enabled_in(SpecId::LONDON) { 7 } else { 0 };
         block.difficulty = U256::from(0x20_0000);
@@ -345,7 +348,8 @@ pub fn run(case: &Case, engine: &mut dyn Engine) -> Outcome {
     evm.engine.prepare(case, &mut evm.inner);
     let mut handler =
         MainnetHandler::<Observed<'_>, EVMError<Infallible>, EthFrame<EthInterpreter>>::default();
-    let result = handler.run(&mut evm);
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| handler.run(&mut evm)))
+        .unwrap_or_else(|_| Err(EVMError::Custom("the engine panicked".into())));
     let state = evm.inner.ctx.journaled_state.inner.finalize();
     let accesses = std::mem::take(&mut evm.inner.ctx.journaled_state.database.accesses);
     let state = state
@@ -417,7 +421,8 @@ fn transaction(case: &Case) -> TxEnv {
     let blobs = !case.blob_hashes.is_empty() && case.spec.is_enabled_in(SpecId::CANCUN) && case.to.is_some();
     TxEnv {
         tx_type: if blobs { 3 } else { 0 },
-        caller: SENDER,
+        caller: case.sender,
+        nonce: case.account(case.sender).map_or(0, |sender| sender.nonce),
         gas_limit: case.gas_limit,
         gas_price: 10,
         gas_priority_fee: blobs.then_some(1),

@@ -103,6 +103,7 @@ fn base_case(rng: &mut Rng, spec: SpecId) -> Case {
         blob_hashes: (0..blobs as u8)
             .map(|n| B256::with_last_byte(n) | B256::right_padding_from(&[1]))
             .collect(),
+        ..Case::default()
     };
     let most = if rng.one_in(6) { 3_000_000 } else { 400_000 };
     case.gas_limit = intrinsic_gas(&case) + 60_000 + rng.below(most) as u64;

@@ -3,7 +3,7 @@
 use super::case::Case;
 use crate::asm::{Item, Program, instructions};
 use alloy_primitives::{Bytes, U256};
-use revm::bytecode::opcode as op;
+use revm::{bytecode::opcode as op, primitives::hardfork::SpecId};
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -128,6 +128,7 @@ impl Search<'_> {
     fn values(&mut self) {
         self.attempt(|case| case.value = U256::ZERO);
         self.attempt(|case| case.blob_hashes.clear());
+        self.attempt(|case| case.spec = SpecId::OSAKA);
         for gas in [100_000, 1_000_000] {
             self.attempt(|case| case.gas_limit = gas);
         }
@@ -197,7 +198,6 @@ mod tests {
     use super::*;
     use crate::{asm::assemble, fuzz::CaseAccount};
     use alloy_primitives::Address;
-    use revm::primitives::hardfork::SpecId;
 
     #[test]
     fn a_recovered_program_is_the_same_code() {
@@ -225,7 +225,7 @@ mod tests {
             value: U256::from(9),
             data: Bytes::from(vec![7; 100]),
             gas_limit: 123_456,
-            blob_hashes: vec![],
+            ..Case::default()
         };
         // Fails while the call reaches BALANCE.
         let mut fails = |case: &Case| {

@@ -11,6 +11,7 @@ mod case;
 mod compiled;
 mod exec;
 mod generate;
+mod json;
 mod minimise;
 mod mutate;
 mod rng;

@@ -1,86 +1,23 @@
 //! From analysed blocks to CLIF, one function a region.
 //!
 //! Functions take `(context, sp, gas, entry)` by Cranelift's tail-call convention and go over into each other by tail
-//! calls; the trampoline brings a caller in.
+//! calls; the trampoline brings a caller in. Inside a function each block without a parent takes `(sp, gas)`; a block with
+//! a parent simply goes on with the parent's values.
+//!
+//! - [`word`]: 256-bit arithmetic on limbs
+//! - [`state`]: which stack words are in registers, and which of them memory does not know yet
+//! - [`region`]: dispatch, blocks, edges and exits
+//! - [`ops`]: instructions; [`memory`]: those that touch EVM memory and input
 
-use crate::{
-    analysis::{Analysis, RegionId},
-    config::CompilerConfig,
-    context::{Exit, offset},
-};
-use cranelift_codegen::{
-    ir::{AbiParam, Function, InstBuilder, MemFlagsData, Signature, UserFuncName, Value, types::I64},
-    isa::{CallConv, OwnedTargetIsa},
-};
-use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+mod memory;
+mod ops;
+mod prelude;
+mod region;
+mod state;
+mod word;
+
+pub use prelude::{stub, trampoline};
+pub use region::RegionLowering;
 
 /// Raised with every change of the lowering that changes what code does, so that stored artifacts are recompiled.
 pub const GENERATION: u32 = 1;
-
-/// The signature of regions: `(context, sp, gas, entry) -> exit`.
-fn region_signature() -> Signature {
-    let mut signature = Signature::new(CallConv::Tail);
-    signature.params.extend([AbiParam::new(I64); 4]);
-    signature.returns.push(AbiParam::new(I64));
-    signature
-}
-
-/// The trampoline: see [`crate::context::TrampolineFn`].
-pub fn trampoline(isa: &OwnedTargetIsa, builder: &mut FunctionBuilderContext) -> Function {
-    let mut signature = Signature::new(isa.default_call_conv());
-    signature.params.extend([AbiParam::new(I64); 5]);
-    signature.returns.push(AbiParam::new(I64));
-    let mut function = Function::with_name_signature(UserFuncName::user(0, 0), signature);
-    let mut b = FunctionBuilder::new(&mut function, builder);
-    let block = b.create_block();
-    b.append_block_params_for_function_params(block);
-    b.switch_to_block(block);
-    let params: Vec<Value> = b.block_params(block).to_vec();
-    let callee = b.import_signature(region_signature());
-    let call = b.ins().call_indirect(callee, params[4], &params[..4]);
-    let exit = b.inst_results(call)[0];
-    b.ins().return_(&[exit]);
-    b.seal_all_blocks();
-    b.finalize(isa.frontend_config());
-    function
-}
-
-/// The stub that entries without code lead to: leaves for the interpreter.
-pub fn stub(isa: &OwnedTargetIsa, builder: &mut FunctionBuilderContext) -> Function {
-    let mut function = Function::with_name_signature(UserFuncName::user(0, 1), region_signature());
-    let mut b = FunctionBuilder::new(&mut function, builder);
-    let block = b.create_block();
-    b.append_block_params_for_function_params(block);
-    b.switch_to_block(block);
-    let params: Vec<Value> = b.block_params(block).to_vec();
-    for (field, value) in [(offset::SP, params[1]), (offset::GAS, params[2]), (offset::EXIT, params[3])] {
-        b.ins().store(MemFlagsData::trusted(), value, params[0], field);
-    }
-    let exit = b.ins().iconst(I64, Exit::NotCompiled as i64);
-    b.ins().return_(&[exit]);
-    b.seal_all_blocks();
-    b.finalize(isa.frontend_config());
-    function
-}
-
-/// Builds a region.
-pub struct RegionLowering<'a> {
-    isa: &'a OwnedTargetIsa,
-}
-
-impl<'a> RegionLowering<'a> {
-    /// For this region.
-    pub fn new(
-        _analysis: &'a Analysis<'a>,
-        _config: &'a CompilerConfig,
-        isa: &'a OwnedTargetIsa,
-        _region: RegionId,
-    ) -> Self {
-        Self { isa }
-    }
-
-    /// Writes its CLIF into `function`.
-    pub fn build(self, function: &mut Function, builder: &mut FunctionBuilderContext) {
-        *function = stub(self.isa, builder);
-    }
-}

@@ -181,6 +181,8 @@ fn sync_memory(context: &mut JitContext, interpreter: &mut Frame) {
             context.calldata = bytes.as_ptr();
             context.calldata_len = bytes.len() as u64;
         }
+        // The range of an empty input need not lie inside of the buffer.
+        CallInput::SharedBuffer(range) if range.is_empty() => context.calldata_len = 0,
         CallInput::SharedBuffer(range) => {
             let slice = MemoryTr::global_slice(&interpreter.memory, range.clone());
             context.calldata = slice.as_ptr();

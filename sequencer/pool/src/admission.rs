@@ -182,7 +182,8 @@ impl<S: AccountSource> Admission<S> {
             let Decoded { envelope, r, s, parity } = decoded;
             let hint = submission.sender_hint;
             let tag = self.window_tag + self.window.len() as u64;
-            self.requests.push(RecoverRequest { tag, hash: signing_hash, r, s, parity, hint });
+            let source = submission.origin.lane;
+            self.requests.push(RecoverRequest { tag, hash: signing_hash, r, s, parity, hint, source });
             self.window.push_back(Waiting {
                 hash,
                 origin: submission.origin,
@@ -204,7 +205,7 @@ impl<S: AccountSource> Admission<S> {
         let decoded = decode(&submission.raw, hash, signed)?;
         checks::check(&decoded.envelope, &self.config, self.block_gas_max)?;
         let Decoded { r, s, parity, .. } = decoded;
-        RecoverRequest { tag: 0, hash, r, s, parity, hint: None }
+        RecoverRequest { tag: 0, hash, r, s, parity, hint: None, source: 0 }
             .check_ranges()
             .map_err(|_| Reject::BadSignature)?;
         Ok(decoded)
