@@ -12,7 +12,7 @@ use programs::{program, run};
 use proptest::prelude::any;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
-use secp256k1::{Message, PublicKey, Scalar, SECP256K1, SecretKey};
+use secp256k1::{Message, PublicKey, SECP256K1, Scalar, SecretKey};
 use std::process::Command;
 
 /// Values of `strategy` from a fixed seed.
@@ -29,7 +29,8 @@ fn secret(value: U256) -> SecretKey {
 fn signed(seed: u64) -> Submission {
     let digest = keccak256(&seed.to_le_bytes()).0;
     let key = secret(U256::from_be_bytes(digest) % N);
-    let (id, compact) = SECP256K1.sign_ecdsa_recoverable(Message::from_digest(digest), &key).serialize_compact();
+    let (id, compact) =
+        SECP256K1.sign_ecdsa_recoverable(Message::from_digest(digest), &key).serialize_compact();
     let (r, s) = (U256::from_be_slice(&compact[..32]), U256::from_be_slice(&compact[32..]));
     recover(U256::from_be_bytes(digest), r, s, i32::from(id) as u8, 0)
 }
@@ -52,7 +53,8 @@ fn keccak_of_every_length_and_in_every_build() {
         .map(|m| if m.is_empty() { "-\n".to_owned() } else { hex::encode(m) + "\n" })
         .collect();
     let blocks: u64 = messages.iter().map(|m| m.len() as u64 / 136 + 1).sum();
-    for (build, clocks_per_block, depth) in [("pipelined", 1, 24), ("two-rounds", 1, 12), ("folded", 25, 25)] {
+    for (build, clocks_per_block, depth) in [("pipelined", 1, 24), ("two-rounds", 1, 12), ("folded", 25, 25)]
+    {
         let Some(path) = program(&format!("rtl-keccak-{build}")) else { return };
         for arguments in [&[][..], &["stall"]] {
             let output = run(&path, arguments, input.clone());
@@ -67,7 +69,11 @@ fn keccak_of_every_length_and_in_every_build() {
             if arguments.is_empty() {
                 // Full rate: a block a clock, pipelined, and the messages that are last in it have it to themselves.
                 let limit = blocks * clocks_per_block + 5 * depth;
-                assert!(output.clocks[0] <= limit, "{build}: {} clocks for {blocks} blocks", output.clocks[0]);
+                assert!(
+                    output.clocks[0] <= limit,
+                    "{build}: {} clocks for {blocks} blocks",
+                    output.clocks[0]
+                );
             }
         }
     }
@@ -131,7 +137,9 @@ fn exceptional_additions_are_exact() {
     let number = |value: u64| U256::from(value);
     let mut entries = vec![];
     for k in [1u64, 2, 3] {
-        for (u1, u2) in [(0, 1), (1, 1), (2, 1), (3, 1), (0, 15), (256, 15), (255, 16), (0x0f00, 0xf0), (0xff00, 0xf00f)] {
+        for (u1, u2) in
+            [(0, 1), (1, 1), (2, 1), (3, 1), (0, 15), (256, 15), (255, 16), (0x0f00, 0xf0), (0xff00, 0xf00f)]
+        {
             entries.push(multiplication(number(k), number(u1), number(u2)));
             // The opposite: u1·G − u2·R, which is infinity for u1 = k·u2.
             entries.push(multiplication(number(k), number(u1), N - number(u2)));
