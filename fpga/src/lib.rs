@@ -20,6 +20,8 @@
 
 pub mod abi;
 pub mod backend;
+pub mod card;
+pub mod claim;
 mod engine;
 pub mod keccak;
 mod secp;
