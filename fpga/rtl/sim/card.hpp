@@ -28,6 +28,8 @@ public:
         caps.entries_max = entries;
         caps.batch_min = ENGINES * CONTEXTS;
         caps.parallelism = ENGINES * CONTEXTS;
+        // Of the wall's clock, roughly: what a host should be patient for. Completions carry the netlist's time.
+        caps.latency_us = 300000;
         caps.ops = 1u << IRONLANE_OP_NOP | 1u << IRONLANE_OP_RECOVER | 1u << IRONLANE_OP_KECCAK;
         caps.features = IRONLANE_FEATURE_ANY_S;
         strcpy(caps.vendor, "Ironlane");
