@@ -6,7 +6,7 @@ use alloy_eips::{eip2718::Encodable2718, eip7002, eip7251};
 use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256, keccak256};
 use anyhow::{Context as _, bail, ensure};
 use ironlane_executor::{
-    BlockHashes, ChainSpec, Executor, ExecutorConfig, ForkSchedule, NextBlock, OracleTrie, StateRoot,
+    BlockHashes, ChainSpec, Engine, Executor, ExecutorConfig, ForkSchedule, NextBlock, OracleTrie, StateRoot,
     block_env, cfg_env, next_context,
     revm::{
         Context, ExecuteCommitEvm, MainBuilder, MainContext,
@@ -16,6 +16,7 @@ use ironlane_executor::{
         primitives::hardfork::SpecId,
         state::AccountInfo as RevmAccount,
     },
+    tier::{Tier, TierConfig},
     tx_env,
 };
 use ironlane_state::{StateConfig, StateWriter, open_empty};
@@ -32,7 +33,7 @@ pub(crate) struct Args {
     /// What the transactions do: transfer, erc20 or mixed.
     #[arg(long, default_value = "transfer")]
     pub(crate) workload: String,
-    /// What executes them: sequential.
+    /// What executes them: sequential (revm's interpreter) or jit (everything compiled before it first runs).
     #[arg(long, default_value = "sequential")]
     pub(crate) engine: String,
     /// Transactions in the block.
@@ -91,18 +92,19 @@ impl Workload {
 /// Runs the bench.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Value> {
     let workload = Workload::parse(&args.workload)?;
-    match args.engine.as_str() {
-        "sequential" => {}
-        "parallel" | "jit" => bail!("this build has no {} engine: use --engine sequential", args.engine),
-        other => bail!("there is no engine `{other}`: use --engine sequential"),
-    }
+    let engine = match args.engine.as_str() {
+        "sequential" => Engine::Interpreter,
+        "jit" => Engine::Jit(Tier::start(TierConfig::eager())?),
+        "parallel" => bail!("this build has no parallel engine: use --engine sequential or jit"),
+        other => bail!("there is no engine `{other}`: use --engine sequential or jit"),
+    };
     let (transactions, senders, recipients, rounds) = if args.smoke {
         (2_000, 100, 2_000, 1)
     } else {
         (args.transactions, args.senders, args.recipients, args.rounds)
     };
     ensure!(transactions > 0 && senders > 0 && recipients > 0 && rounds > 0, "every size must be above zero");
-    let bench = Bench::new(workload, transactions, senders, recipients)?;
+    let bench = Bench::new(workload, transactions, senders, recipients, engine)?;
 
     let (mut direct, mut interpreted, mut revm) = (Vec::new(), Vec::new(), Vec::new());
     let mut digest = None;
@@ -142,6 +144,21 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Value> {
         })
     };
     let ours = median(&mut direct);
+    let jit = match &bench.engine {
+        Engine::Interpreter => Value::Null,
+        Engine::Jit(tier) => {
+            let stats = tier.stats();
+            ensure!(stats.compiled_segments > 0 || workload == Workload::Transfer, "nothing ran compiled");
+            json!({
+                "compiled_segments": stats.compiled_segments,
+                "interpreted_segments": stats.interpreted_segments,
+                "compiled_gas": stats.compiled_gas,
+                "codes": stats.compiled,
+                "compile_us": stats.compile_us,
+                "code_bytes": stats.cache_bytes,
+            })
+        }
+    };
     Ok(json!({
         "bench": "execute",
         "workload": args.workload,
@@ -159,6 +176,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Value> {
         "gas": gas,
         "state_root": root,
         "state_equal": true,
+        "jit": jit,
     }))
 }
 
@@ -166,7 +184,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Value> {
 enum Way {
     /// Our executor as the node runs it.
     Direct,
-    /// Our executor with every transaction in the interpreter.
+    /// Our executor with every transaction in the EVM.
     Interpreter,
     /// Plain revm.
     Revm,
@@ -183,8 +201,9 @@ struct Bench {
     spec: Arc<ChainSpec>,
     context: BlockContext,
     txs: Vec<Arc<Tx>>,
-    /// How many of them run before the clock starts: memory is touched, code is analysed.
+    /// How many of them run before the clock starts: memory is touched, code is analysed and compiled.
     warm: usize,
+    engine: Engine,
 }
 
 impl Bench {
@@ -193,6 +212,7 @@ impl Bench {
         transactions: usize,
         senders: usize,
         recipients: usize,
+        engine: Engine,
     ) -> anyhow::Result<Self> {
         let alloc = alloc(senders, recipients)?;
         let header = alloy_consensus::Header {
@@ -219,7 +239,7 @@ impl Bench {
                 transaction(workload.is_token(index), sender(index % senders), (index / senders) as u64, to)
             })
             .collect();
-        Ok(Self { spec, context, txs, warm })
+        Ok(Self { spec, context, txs, warm, engine })
     }
 
     fn run(&self, way: Way) -> anyhow::Result<Run> {
@@ -237,7 +257,8 @@ impl Bench {
         store.seal();
         let hashes = BlockHashes::new();
         hashes.set(0, self.spec.genesis.hash);
-        let config = ExecutorConfig { direct_transfers, ..Default::default() };
+        let engine = self.engine.clone();
+        let config = ExecutorConfig { direct_transfers, engine, ..Default::default() };
         let mut executor: Executor<StateWriter> = Executor::new(self.spec.clone(), store, hashes, config);
         executor.open_block(self.context.clone())?;
         let mut execute = |txs: &[Arc<Tx>]| -> anyhow::Result<u64> {
@@ -500,8 +521,14 @@ mod tests {
 
     #[test]
     fn every_workload_gives_the_same_state_by_every_way() {
-        for workload in ["transfer", "erc20", "mixed"] {
-            let result = run(&args(workload, "sequential")).expect("runs");
+        for (workload, engine) in [
+            ("transfer", "sequential"),
+            ("erc20", "sequential"),
+            ("mixed", "sequential"),
+            ("erc20", "jit"),
+            ("mixed", "jit"),
+        ] {
+            let result = run(&args(workload, engine)).expect("runs");
             assert_eq!(result["state_equal"], true);
             assert!(result["vs_revm"].as_f64().is_some_and(|ratio| ratio > 0.0));
         }
@@ -510,7 +537,7 @@ mod tests {
     #[test]
     fn what_is_not_there_is_refused_with_a_sentence() {
         for (workload, engine) in
-            [("uniswap", "sequential"), ("nonsense", "sequential"), ("transfer", "jit"), ("transfer", "x")]
+            [("uniswap", "sequential"), ("nonsense", "sequential"), ("transfer", "parallel"), ("transfer", "x")]
         {
             let error = run(&args(workload, engine)).expect_err("refused").to_string();
             assert!(error.contains("use "), "{error}");

@@ -4,13 +4,15 @@ mod corpus;
 
 use alloy_primitives::{Address, B256, U256, keccak256, uint};
 use ironlane_fpga::backend::Config;
+use ironlane_fpga::backend::batch::{self, KeyCache};
 use ironlane_fpga::backend::scalar;
 use ironlane_fpga::backend::simd::{self, Vectors};
 use ironlane_fpga::{RecoverAnswer, RecoverEngine, RecoverError, RecoverRequest, Trust};
 use proptest::prelude::*;
 use secp256k1::{Message, PublicKey, SECP256K1, SecretKey};
-use std::sync::Arc;
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 const N: U256 = uint!(0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141_U256);
@@ -25,6 +27,10 @@ fn engines() -> Vec<Box<dyn RecoverEngine>> {
         engines.push(Box::new(scalar::probe(config(), None).unwrap()) as Box<dyn RecoverEngine>);
         for vectors in Vectors::ALL {
             match simd::probe(vectors, config(), None) {
+                Ok(engine) => engines.push(Box::new(engine)),
+                Err(refusal) => eprintln!("not tested: {refusal}"),
+            }
+            match batch::probe(vectors, Arc::new(KeyCache::new(1_000)), config(), None) {
                 Ok(engine) => engines.push(Box::new(engine)),
                 Err(refusal) => eprintln!("not tested: {refusal}"),
             }
@@ -59,12 +65,54 @@ fn recover(
     answers.into_iter().map(|a| a.result).collect()
 }
 
+/// Right signatures with right hints: what an engine may learn from, and company for those to be tested.
+fn company() -> &'static [RecoverRequest] {
+    static COMPANY: OnceLock<Vec<RecoverRequest>> = OnceLock::new();
+    COMPANY.get_or_init(|| {
+        let one = |i: u64| {
+            let (request, signer) = sign(&key(i % 50), keccak256([i as u8; 9]));
+            RecoverRequest { hint: Some(signer), source: 7, ..request }
+        };
+        (0..150).map(one).collect()
+    })
+}
+
+/// Every engine gives these answers: without hints, with hints, and with wrong ones.
 fn check_all(requests: &[RecoverRequest], expected: &[Result<Address, RecoverError>]) {
-    for mut engine in engines() {
+    thread_local! {
+        static ENGINES: RefCell<Vec<Box<dyn RecoverEngine>>> = RefCell::new(engines());
+    }
+    ENGINES.with_borrow_mut(|engines| {
+        engines.iter_mut().for_each(|engine| check_one(engine.as_mut(), requests, expected))
+    });
+}
+
+fn check_one(
+    engine: &mut dyn RecoverEngine,
+    requests: &[RecoverRequest],
+    expected: &[Result<Address, RecoverError>],
+) {
+    {
         let (name, parallelism) = (engine.caps().name, engine.caps().parallelism);
-        let found = recover(engine.as_mut(), requests);
-        for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
-            assert_eq!(found, expected, "{name}, request {i}, {parallelism} at a time: {:?}", requests[i]);
+        let mut check = |requests: &[RecoverRequest], skip: usize, how: &str| {
+            let found = recover(engine, requests);
+            for (i, (found, expected)) in found[skip..].iter().zip(expected).enumerate() {
+                let request = requests[skip + i];
+                assert_eq!(
+                    found, expected,
+                    "{name}, {how}, request {i}, {parallelism} at a time: {request:?}"
+                );
+            }
+        };
+        check(requests, 0, "no hints");
+        if name.starts_with("batch") {
+            check(&[company(), requests].concat(), company().len(), "to learn from");
+            let hinted = |how: &dyn Fn(usize) -> Option<Address>| {
+                let own = |(i, q): (usize, &RecoverRequest)| RecoverRequest { hint: how(i), source: 7, ..*q };
+                [company().to_vec(), requests.iter().enumerate().map(own).collect()].concat()
+            };
+            check(&hinted(&|i| expected[i].ok()), company().len(), "right hints");
+            check(&hinted(&|i| company()[i % 50].hint), company().len(), "wrong hints");
         }
     }
 }

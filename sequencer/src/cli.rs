@@ -1,6 +1,6 @@
 //! The command line of `ironlane`.
 
-use crate::config::NodeConfig;
+use crate::config::{EngineName, NodeConfig};
 use alloy_primitives::Address;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
@@ -86,12 +86,18 @@ pub struct RunArgs {
     /// Threads that recover senders.
     #[arg(long)]
     pub auth_workers: Option<usize>,
+    /// What runs bytecode: the interpreter alone, or machine code for hot contracts besides.
+    #[arg(long, value_enum)]
+    pub engine: Option<EngineName>,
     /// Address of the binary ingest; port 0 picks a free one.
     #[arg(long)]
     pub ingest: Option<SocketAddr>,
     /// Address of JSON-RPC (HTTP and WebSocket).
     #[arg(long)]
     pub http: Option<SocketAddr>,
+    /// Origins of the web pages that may ask JSON-RPC, separated by commas; `*`: every page.
+    #[arg(long, alias = "http.corsdomain", value_delimiter = ',')]
+    pub cors_origins: Option<Vec<String>>,
     /// Address of the console and `/metrics`.
     #[arg(long)]
     pub metrics: Option<SocketAddr>,
@@ -127,10 +133,12 @@ impl RunArgs {
         set(&mut config.datadir, &self.datadir);
         set(&mut config.topology, &self.topology);
         set(&mut config.ingest, &self.ingest);
+        set(&mut config.executor.engine, &self.engine);
         set(&mut config.http, &self.http);
         set(&mut config.metrics, &self.metrics);
         set(&mut config.block_interval_s, &self.block_interval_s);
         set(&mut config.snapshot.interval_blocks, &self.snapshot_interval_blocks);
+        config.rpc.cors_origins = self.cors_origins.clone().or(config.rpc.cors_origins);
         config.ephemeral |= self.ephemeral;
         config.auth_workers = self.auth_workers.or(config.auth_workers);
         config.beneficiary = self.beneficiary.or(config.beneficiary);
@@ -186,7 +194,7 @@ pub struct ConformanceArgs {
     pub kind: ConformanceKind,
     /// Folder with the unpacked files, searched recursively.
     pub dir: PathBuf,
-    /// Which engine executes.
+    /// Which engine executes: `interpreter`, or `jit` with everything compiled before its first execution.
     #[arg(long, default_value = "interpreter")]
     pub engine: String,
     /// For `rpc`: the node to ask.

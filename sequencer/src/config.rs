@@ -33,6 +33,8 @@ pub struct NodeConfig {
     pub password_file: Option<PathBuf>,
     /// Order and durability.
     pub sequence: SequenceConfig,
+    /// What runs bytecode.
+    pub executor: ExecutorSection,
     /// State store.
     pub state: StateSection,
     /// Journal.
@@ -62,6 +64,7 @@ impl Default for NodeConfig {
             beneficiary: None,
             password_file: None,
             sequence: SequenceConfig::default(),
+            executor: ExecutorSection::default(),
             state: StateSection::default(),
             journal: JournalSection::default(),
             snapshot: SnapshotSection::default(),
@@ -85,6 +88,36 @@ pub struct SequenceConfig {
 impl Default for SequenceConfig {
     fn default() -> Self {
         Self { mini_block_txs_max: 4096, seal_interval_us_max: 10_000 }
+    }
+}
+
+/// What runs bytecode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineName {
+    /// revm's interpreter alone.
+    Interpreter,
+    /// The interpreter, and machine code for hot contracts.
+    Jit,
+}
+
+/// How transactions are executed. No choice here changes a result.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExecutorSection {
+    /// What runs bytecode.
+    pub engine: EngineName,
+    /// Gas that a contract spends in the interpreter before it is compiled.
+    pub jit_threshold_gas: u64,
+    /// MiB of compiled code in memory.
+    pub jit_cache_mib: u64,
+    /// MiB of compiled code kept in the data directory for the next start; 0 keeps none.
+    pub jit_disk_mib: u64,
+}
+
+impl Default for ExecutorSection {
+    fn default() -> Self {
+        Self { engine: EngineName::Jit, jit_threshold_gas: 1_000_000, jit_cache_mib: 512, jit_disk_mib: 512 }
     }
 }
 
@@ -190,15 +223,24 @@ pub struct RpcSection {
     pub connections_max: u32,
     /// Connections of one address.
     pub connections_per_address_max: u32,
+    /// Origins of the web pages that may ask (`*`: every page). Absent: every page for the development chain, none but
+    /// the node's own otherwise.
+    pub cors_origins: Option<Vec<String>>,
 }
 
 impl Default for RpcSection {
     fn default() -> Self {
-        Self { connections_max: 1000, connections_per_address_max: 32 }
+        Self { connections_max: 1000, connections_per_address_max: 32, cors_origins: None }
     }
 }
 
 impl NodeConfig {
+    /// Origins of the web pages that may ask JSON-RPC on this chain.
+    pub fn cors_origins(&self, development: bool) -> Vec<String> {
+        let default = || if development { vec!["*".into()] } else { Vec::new() };
+        self.rpc.cors_origins.clone().unwrap_or_else(default)
+    }
+
     /// Reads a TOML file.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)
@@ -221,6 +263,15 @@ impl NodeConfig {
         }
         if self.journal.segment_mib == 0 || self.journal.segment_mib > 4096 {
             bail!("journal.segment_mib is {}: choose 1 to 4096", self.journal.segment_mib);
+        }
+        if let Some(origin) = self.rpc.cors_origins.iter().flatten().find(|o| *o != "*" && !o.contains("://"))
+        {
+            bail!(
+                "rpc.cors_origins names `{origin}`: an origin is a scheme and a host, as https://app.example, or *"
+            );
+        }
+        if self.executor.jit_cache_mib == 0 {
+            bail!("executor.jit_cache_mib is 0: give compiled code some memory, or set engine to interpreter");
         }
         if self.snapshot.keep == 0 {
             bail!(
@@ -250,5 +301,11 @@ mod tests {
         assert!(error.to_string().contains("unknown field"));
         let zero = NodeConfig { block_interval_s: 0, ..NodeConfig::default() };
         assert!(zero.check().expect_err("zero").to_string().contains("at least 1"));
+        let mut pages = NodeConfig::default();
+        assert_eq!((pages.cors_origins(true), pages.cors_origins(false)), (vec!["*".into()], vec![]));
+        pages.rpc.cors_origins = Some(vec!["app.example".into()]);
+        assert!(pages.check().expect_err("no scheme").to_string().contains("https://app.example"));
+        pages.rpc.cors_origins = Some(vec!["https://app.example".into()]);
+        assert_eq!(pages.cors_origins(true), ["https://app.example"]);
     }
 }

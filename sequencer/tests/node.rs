@@ -187,6 +187,65 @@ fn a_restart_begins_at_the_newest_valid_snapshot() {
 }
 
 #[test]
+fn a_recycled_journal_is_verified_from_a_snapshot_and_the_signer_slot_is_compared() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("tempdir");
+    let data = dir.path().join("data");
+    let mut wallet = Wallet::dev(0);
+    let first_record = || match Reader::open(&data.join("journal"), None, 1) {
+        Ok(_) => 1,
+        Err(ironlane_journal::JournalError::Gone { first, .. }) => first,
+        Err(error) => panic!("{error}"),
+    };
+    // Each start begins a segment; those that the older of two snapshots covers go, but for one.
+    let mut lives = 0;
+    while lives < 3 || first_record() == 1 {
+        let node = Node::start_configured(dir.path(), "keep_segments = 1", &["--snapshot-interval-blocks=1"]);
+        let mut client = node.client(false);
+        for i in 0..8 {
+            client.submit(&wallet.transfer(i).0, None).expect("submits");
+            client.receive(&mut Vec::new()).expect("answers");
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        drop(client);
+        node.stop();
+        lives += 1;
+        assert!(lives < 10, "no segment was recycled");
+    }
+    let report = verify(&data, None).expect("verifies");
+    assert!(report.state_root_ok && report.receipts_ok && report.signer_slot_ok, "{report:?}");
+    assert!(report.first_block > 1 && report.mini_blocks > 0, "{report:?}");
+
+    // Without a snapshot it says what is needed.
+    let (snapshots, aside) = (data.join("snapshots"), dir.path().join("aside"));
+    std::fs::rename(&snapshots, &aside).expect("moves");
+    let refused = verify(&data, None).expect_err("nothing to begin at").to_string();
+    assert!(refused.contains("no whole snapshot is there that it continues"), "{refused}");
+    std::fs::remove_dir_all(&snapshots).expect("removes");
+    std::fs::rename(&aside, &snapshots).expect("moves back");
+
+    // A journal that lost what the slot, kept outside of its folder, says was signed: an older copy, for instance.
+    let older = dir.path().join("older");
+    let copy = |from: &Path, to: &Path| {
+        assert!(std::process::Command::new("cp").arg("-a").args([from, to]).status().expect("cp").success());
+    };
+    copy(&data.join("journal"), &older);
+    let node = Node::start(dir.path(), &[]);
+    let mut client = node.client(false);
+    client.submit(&wallet.transfer(0).0, None).expect("submits");
+    client.receive(&mut Vec::new()).expect("answers");
+    drop(client);
+    node.stop();
+    std::fs::remove_dir_all(data.join("journal")).expect("removes");
+    copy(&older, &data.join("journal"));
+    let refused = verify(&data, None).map_err(|error| format!("{error:#}"));
+    let noticed = match &refused {
+        Ok(report) => !report.signer_slot_ok && report.first_mismatch.is_some(),
+        Err(refused) => refused.contains("signer slot") || refused.contains("durable"),
+    };
+    assert!(noticed, "{refused:?}");
+}
+
+#[test]
 fn an_idle_node_rests() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("tempdir");
     let node = Node::start(dir.path(), &[]);

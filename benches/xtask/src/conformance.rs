@@ -31,7 +31,10 @@ const PARTS: &[Part] = &[
     Part { archive: "mainnet-blocks-dev", kind: "mainnet-blocks", always_whole: true },
 ];
 
-/// Runs the corpus, whole or sampled.
+/// Every part runs by each of them.
+const ENGINES: [&str; 2] = ["interpreter", "jit"];
+
+/// Runs the corpus, whole or sampled, by every engine.
 pub(crate) fn step(workspace: &Workspace, whole: bool) -> anyhow::Result<Outcome> {
     let corpus = match std::env::var_os("IRONLANE_CORPUS") {
         Some(folder) => PathBuf::from(folder),
@@ -60,31 +63,34 @@ pub(crate) fn step(workspace: &Workspace, whole: bool) -> anyhow::Result<Outcome
             ));
             folder = sample;
         }
-        let mut command = Command::new(workspace.binary("ironlane"));
-        command.args(["conformance", part.kind]).arg(&folder).arg("--json").current_dir(&workspace.root);
-        let run = process::run(&mut command, RUN_LIMIT, false)?;
-        let json = run.json().unwrap_or_default();
-        let number = |field: &str| json[field].as_u64().unwrap_or(0);
-        let skipped = json["skipped"].as_array().map_or(0, Vec::len);
-        let line = format!(
-            "{}: {} of {} cases passed, {skipped} skipped",
-            part.archive,
-            number("passed"),
-            number("cases")
-        );
-        eprintln!("    {line}");
-        for skip in json["skipped"].as_array().into_iter().flatten() {
-            eprintln!("    skipped {}: {}", skip["name"], skip["reason"]);
-        }
-        if run.success && number("passed") > 0 {
-            counts.passed += 1;
-            notes.push(line);
-        } else {
-            for line in run.lines.iter().rev().take(60).rev() {
-                eprintln!("    {line}");
+        for engine in ENGINES {
+            let mut command = Command::new(workspace.binary("ironlane"));
+            command.args(["conformance", part.kind, "--engine", engine]).arg(&folder).arg("--json");
+            command.current_dir(&workspace.root);
+            let run = process::run(&mut command, RUN_LIMIT, false)?;
+            let json = run.json().unwrap_or_default();
+            let number = |field: &str| json[field].as_u64().unwrap_or(0);
+            let skipped = json["skipped"].as_array().map_or(0, Vec::len);
+            let line = format!(
+                "{} by {engine}: {} of {} cases passed, {skipped} skipped",
+                part.archive,
+                number("passed"),
+                number("cases")
+            );
+            eprintln!("    {line}");
+            for skip in json["skipped"].as_array().into_iter().flatten() {
+                eprintln!("    skipped {}: {}", skip["name"], skip["reason"]);
             }
-            let why = if run.success { "no case ran".to_owned() } else { run.reason };
-            failures.push(format!("{line} ({why})"));
+            if run.success && number("passed") > 0 {
+                counts.passed += 1;
+                notes.push(line);
+            } else {
+                for line in run.lines.iter().rev().take(60).rev() {
+                    eprintln!("    {line}");
+                }
+                let why = if run.success { "no case ran".to_owned() } else { run.reason };
+                failures.push(format!("{line} ({why})"));
+            }
         }
     }
     counts.failed = failures.len() as u64;

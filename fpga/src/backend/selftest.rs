@@ -5,6 +5,8 @@ use crate::{RecoverEngine, RecoverError, RecoverRequest, Refusal};
 use alloy_primitives::{Address, U256, address, b256, uint};
 use std::time::{Duration, Instant};
 
+/// No client's number.
+const SOURCE: u64 = u64::MAX - 1;
 /// How long the self-test may take.
 const SELF_TEST_S_MAX: u64 = 10;
 
@@ -54,7 +56,7 @@ fn known_answers() -> Vec<(RecoverRequest, Result<Address, RecoverError>)> {
         s: uint!(0x67cbe9d8997f761aecb703304b3800ccf555c9f3dc64214b297fb1966a3b6d83_U256),
         parity: 0,
         hint: None,
-        source: 0,
+        source: SOURCE,
     };
     let signer = address!("9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F");
     vec![

@@ -1,8 +1,8 @@
 //! Recovery in vector lanes: four signatures side by side with AVX2, eight with AVX-512 IFMA. Each signature stands for
 //! itself, no hints are needed, and a bad one costs what a good one costs.
 //!
-//! Lanes cost the same full or empty, so a handful of signatures goes to libsecp256k1 instead: a lone one takes no longer
-//! than with [`scalar`](super::scalar).
+//! Lanes cost the same full or empty, so a lone signature goes to libsecp256k1 instead, and takes no longer than with
+//! [`scalar`](super::scalar).
 
 use super::pool::{Config, Policy, Pooled, Work, engine};
 use super::{scalar, selftest};
@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 /// Signatures that a worker takes at most at a time.
 const CHUNK_MAX: usize = 128;
+/// Signatures up to this number are quicker with libsecp256k1 (measured: `ironbench auth`).
+const FEW: usize = 1;
 /// Public keys that are hashed side by side.
 const HASH_BATCH: usize = 64;
 /// Queued signatures for which it pays to wake one more worker: enough to fill the lanes twice.
@@ -53,14 +55,6 @@ impl Vectors {
         }
         .map_err(|reason| Refusal { engine, reason: reason.into() })
     }
-
-    /// Signatures up to this number are quicker with libsecp256k1 (measured: `ironbench auth`).
-    pub(super) const fn few(self) -> usize {
-        match self {
-            Vectors::Avx2 => 2,
-            Vectors::Ifma => 1,
-        }
-    }
 }
 
 /// The engine. Dropping it ends its threads.
@@ -77,7 +71,7 @@ pub fn probe(vectors: Vectors, config: Config, waker: Option<Waker>) -> Result<S
     let name = vectors.engine_name();
     let isa = vectors.isa(name)?;
     let tables = Arc::new(tables(name)?);
-    let make = || Box::new(Lanes::new(vectors, isa, tables.clone())) as Box<dyn Work>;
+    let make = || Box::new(Lanes::new(isa, tables.clone())) as Box<dyn Work>;
     let mut engine = Simd(Pooled::start(name, 64, config, POLICY, make)?);
     selftest::run(&mut engine, 16)?;
     engine.0.set_waker(waker);
@@ -116,7 +110,6 @@ pub(super) struct Signer {
 
 /// Recovery of any number of signatures with the buffers that it needs.
 pub(super) struct Lanes {
-    vectors: Vectors,
     tables: Arc<Tables>,
     work: Recoverer,
     /// Requests whose ranges are right, with their places.
@@ -127,9 +120,8 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    pub(super) fn new(vectors: Vectors, isa: Isa, tables: Arc<Tables>) -> Self {
+    pub(super) fn new(isa: Isa, tables: Arc<Tables>) -> Self {
         Lanes {
-            vectors,
             tables,
             work: Recoverer::new(isa),
             good: vec![],
@@ -155,7 +147,7 @@ impl Lanes {
             }
         }
         self.outcomes.clear();
-        if self.good.len() > self.vectors.few() {
+        if self.good.len() > FEW {
             self.work.recover(&self.tables, &self.good, &mut self.outcomes);
         } else {
             self.outcomes.resize(self.good.len(), Outcome::Unsure);

@@ -65,6 +65,7 @@ pub fn request(submission: &Submission) -> RecoverRequest {
         s: U256::from_be_bytes(submission.s),
         parity: submission.v,
         hint: None,
+        source: 0,
     }
 }
 
@@ -120,6 +121,7 @@ pub(crate) fn known_answer() -> (RecoverRequest, Address) {
         s: uint!(0x67cbe9d8997f761aecb703304b3800ccf555c9f3dc64214b297fb1966a3b6d83_U256),
         parity: 0,
         hint: None,
+        source: 0,
     };
     (request, address!("9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F"))
 }

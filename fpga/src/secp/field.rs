@@ -66,6 +66,11 @@ impl Fe {
         Fe(words)
     }
 
+    /// The representative as it stands.
+    pub(super) fn words(&self) -> [u64; 4] {
+        self.0
+    }
+
     pub(crate) fn from_u256(value: &U256) -> Fe {
         Fe(*value.as_limbs())
     }

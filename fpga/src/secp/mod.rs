@@ -11,9 +11,11 @@ mod affine;
 mod field;
 mod inverse;
 mod lanes;
+mod msm;
 mod point;
 mod recover;
 mod scalar;
+mod verify;
 
 pub(crate) use lanes::Affine;
 pub(crate) use recover::{Outcome, Tables};
@@ -21,7 +23,10 @@ pub(crate) use recover::{Outcome, Tables};
 use crate::RecoverRequest;
 #[cfg(target_arch = "x86_64")]
 use lanes::{avx2, ifma};
+use rand::CryptoRng;
 use recover::Recovery;
+use std::ops::Range;
+use verify::Verification;
 
 /// Vector instructions that this CPU has.
 #[derive(Debug, Clone, Copy)]
@@ -109,6 +114,110 @@ fn block_ifma(
     out: &mut Vec<Outcome>,
 ) {
     work.block(proof, tables, requests, out);
+}
+
+/// Verifies batches with one kind of vectors; owns the buffers. See `verify`.
+pub(crate) enum Verifier {
+    /// With AVX2.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(avx2::Proof, Box<Verification<avx2::Avx2>>),
+    /// With AVX-512 IFMA.
+    #[cfg(target_arch = "x86_64")]
+    Ifma(ifma::Proof, Box<Verification<ifma::Ifma>>),
+}
+
+impl Verifier {
+    /// `spread` must be unknown to clients.
+    pub(crate) fn new(isa: Isa, spread: u64) -> Verifier {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2(proof) => Verifier::Avx2(proof, Box::new(Verification::new(proof, spread))),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Ifma(proof) => Verifier::Ifma(proof, Box::new(Verification::new(proof, spread))),
+        }
+    }
+
+    /// Takes a batch; see `Verification::prepare`.
+    pub(crate) fn prepare(
+        &mut self,
+        requests: &[RecoverRequest],
+        key_of: &[u32],
+        keys: &[Affine],
+        has_nonce: &mut Vec<bool>,
+    ) {
+        match self {
+            // SAFETY: the proof shows that the CPU has the features.
+            #[cfg(target_arch = "x86_64")]
+            Verifier::Avx2(proof, work) => unsafe {
+                prepare_avx2(work, *proof, requests, key_of, keys, has_nonce);
+            },
+            // SAFETY: the proof shows that the CPU has the features.
+            #[cfg(target_arch = "x86_64")]
+            Verifier::Ifma(proof, work) => unsafe {
+                prepare_ifma(work, *proof, requests, key_of, keys, has_nonce);
+            },
+        }
+    }
+
+    /// Whether this part of the batch holds. `rng` must have been seeded after the batch was fixed.
+    pub(crate) fn verify(&mut self, range: Range<usize>, rng: &mut impl CryptoRng) -> bool {
+        match self {
+            // SAFETY: the proof shows that the CPU has the features.
+            #[cfg(target_arch = "x86_64")]
+            Verifier::Avx2(proof, work) => unsafe { verify_avx2(work, *proof, range, rng) },
+            // SAFETY: the proof shows that the CPU has the features.
+            #[cfg(target_arch = "x86_64")]
+            Verifier::Ifma(proof, work) => unsafe { verify_ifma(work, *proof, range, rng) },
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn prepare_avx2(
+    work: &mut Verification<avx2::Avx2>,
+    proof: avx2::Proof,
+    requests: &[RecoverRequest],
+    key_of: &[u32],
+    keys: &[Affine],
+    has_nonce: &mut Vec<bool>,
+) {
+    work.prepare(proof, requests, key_of, keys, has_nonce);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512ifma")]
+fn prepare_ifma(
+    work: &mut Verification<ifma::Ifma>,
+    proof: ifma::Proof,
+    requests: &[RecoverRequest],
+    key_of: &[u32],
+    keys: &[Affine],
+    has_nonce: &mut Vec<bool>,
+) {
+    work.prepare(proof, requests, key_of, keys, has_nonce);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn verify_avx2(
+    work: &mut Verification<avx2::Avx2>,
+    proof: avx2::Proof,
+    range: Range<usize>,
+    rng: &mut impl CryptoRng,
+) -> bool {
+    work.verify(proof, range, rng)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512ifma")]
+fn verify_ifma(
+    work: &mut Verification<ifma::Ifma>,
+    proof: ifma::Proof,
+    range: Range<usize>,
+    rng: &mut impl CryptoRng,
+) -> bool {
+    work.verify(proof, range, rng)
 }
 
 #[cfg(test)]

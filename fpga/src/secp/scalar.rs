@@ -52,43 +52,39 @@ impl Scalar {
     }
 
     pub(crate) fn mul(&self, other: &Scalar) -> Scalar {
-        let t = wide_mul(&self.0, &other.0);
-        // 512 bits → at most 2²⁵⁶ + 2²⁵⁶·2¹²⁹ < 2³⁸⁶.
-        let mut a = [t[0], t[1], t[2], t[3], 0, 0, 0];
-        for i in 0..4 {
-            let high = t[4 + i];
-            let (t0, carry) = mac(a[i], high, FOLD[0], 0);
-            let (t1, carry) = mac(a[i + 1], high, FOLD[1], carry);
-            let (t2, carry) = mac(a[i + 2], high, FOLD[2], carry);
-            (a[i], a[i + 1], a[i + 2]) = (t0, t1, t2);
-            let mut carry = carry;
-            for word in &mut a[i + 3..] {
-                (*word, carry) = adc(*word, carry, 0);
-            }
-        }
+        const { assert!(FOLD[2] == 1) };
+        let [t0, t1, t2, t3, h0, h1, h2, h3] = wide_mul(&self.0, &other.0);
+        // Twice the words above 2²⁵⁶ are replaced by FOLD times themselves, word by word of FOLD.
+        // 512 bits → below 2²⁵⁶ + 2²⁵⁶·2¹²⁹ < 2³⁸⁶.
+        let (r0, carry) = mac(t0, h0, FOLD[0], 0);
+        let (r1, carry) = mac(t1, h1, FOLD[0], carry);
+        let (r2, carry) = mac(t2, h2, FOLD[0], carry);
+        let (r3, r4) = mac(t3, h3, FOLD[0], carry);
+        let (r1, carry) = mac(r1, h0, FOLD[1], 0);
+        let (r2, carry) = mac(r2, h1, FOLD[1], carry);
+        let (r3, carry) = mac(r3, h2, FOLD[1], carry);
+        let (r4, r5) = mac(r4, h3, FOLD[1], carry);
+        let (r2, carry) = adc(r2, h0, 0);
+        let (r3, carry) = adc(r3, h1, carry);
+        let (r4, carry) = adc(r4, h2, carry);
+        let (r5, r6) = adc(r5, h3, carry);
         // → below 2²⁵⁶ + 2¹³⁰·2¹²⁹ = 2²⁵⁶ + 2²⁵⁹.
-        let mut b = [a[0], a[1], a[2], a[3], 0];
-        for i in 0..2 {
-            let high = a[4 + i];
-            let (t0, carry) = mac(b[i], high, FOLD[0], 0);
-            let (t1, carry) = mac(b[i + 1], high, FOLD[1], carry);
-            let (t2, carry) = mac(b[i + 2], high, FOLD[2], carry);
-            (b[i], b[i + 1], b[i + 2]) = (t0, t1, t2);
-            let mut carry = carry;
-            for word in &mut b[i + 3..] {
-                (*word, carry) = adc(*word, carry, 0);
-            }
-        }
-        // The third word above 2²⁵⁶ is at most 3: fold it at its place.
-        let (b2, carry) = mac(b[2], a[6], FOLD[0], 0);
-        let (b3, carry) = mac(b[3], a[6], FOLD[1], carry);
-        let b4 = b[4] + a[6] * FOLD[2] + carry;
-        // → below 2²⁵⁶ + 2⁴·2¹²⁹.
-        let (c0, carry) = mac(b[0], b4, FOLD[0], 0);
-        let (c1, carry) = mac(b[1], b4, FOLD[1], carry);
-        let (c2, carry) = mac(b2, b4, FOLD[2], carry);
-        let (c3, carry) = adc(b3, carry, 0);
-        Scalar::reduce_once([c0, c1, c2, c3], carry)
+        let (s0, carry) = mac(r0, r4, FOLD[0], 0);
+        let (s1, carry) = mac(r1, r5, FOLD[0], carry);
+        let (s2, carry) = mac(r2, r6, FOLD[0], carry);
+        let (s3, above0) = adc(r3, 0, carry);
+        let (s1, carry) = mac(s1, r4, FOLD[1], 0);
+        let (s2, carry) = mac(s2, r5, FOLD[1], carry);
+        let (s3, above1) = mac(s3, r6, FOLD[1], carry);
+        let (s2, carry) = adc(s2, r4, 0);
+        let (s3, above2) = adc(s3, r5, carry);
+        let above = above0 + above1 + above2 + r6;
+        // → below 2²⁵⁶ + 2⁴·2¹²⁹ < 2n.
+        let (s0, carry) = mac(s0, above, FOLD[0], 0);
+        let (s1, carry) = mac(s1, above, FOLD[1], carry);
+        let (s2, carry) = adc(s2, above, carry);
+        let (s3, carry) = adc(s3, 0, carry);
+        Scalar::reduce_once([s0, s1, s2, s3], carry)
     }
 
     #[inline(always)]

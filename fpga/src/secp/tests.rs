@@ -4,13 +4,14 @@ use super::field::Fe;
 use super::lanes::{LANES_MAX, Lanes, invert, sqrt};
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{avx2, ifma};
-use super::point::{G, Jacobian, multiply};
-use super::scalar::Scalar;
-use super::{Isa, Outcome, Recoverer, Tables};
+use super::msm::Msm;
+use super::point::{G, Jacobian, multiples, multiply};
+use super::scalar::{Half, Scalar};
+use super::{Affine, Isa, Outcome, Recoverer, Tables, Verifier};
 use crate::RecoverRequest;
 use alloy_primitives::U256;
 use proptest::prelude::*;
-use rand::{Rng, SeedableRng, rngs::StdRng};
+use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
 
 /// Elements around the places where carries are lost, and random ones.
 fn elements(rng: &mut StdRng) -> [Fe; LANES_MAX] {
@@ -138,9 +139,11 @@ fn isas() -> Vec<Isa> {
 
 /// A signature and the key that made it.
 fn signed(rng: &mut StdRng) -> (RecoverRequest, [u8; 64]) {
-    let key = secp256k1::SecretKey::from_byte_array(rng.random()).unwrap();
-    let hash: [u8; 32] = rng.random();
-    let signature = secp256k1::SECP256K1.sign_ecdsa_recoverable(secp256k1::Message::from_digest(hash), &key);
+    signed_by(&secp256k1::SecretKey::from_byte_array(rng.random()).unwrap(), rng.random())
+}
+
+fn signed_by(key: &secp256k1::SecretKey, hash: [u8; 32]) -> (RecoverRequest, [u8; 64]) {
+    let signature = secp256k1::SECP256K1.sign_ecdsa_recoverable(secp256k1::Message::from_digest(hash), key);
     let (id, rs) = signature.serialize_compact();
     let word = |i: usize| U256::from_be_slice(&rs[i * 32..i * 32 + 32]);
     let request = RecoverRequest {
@@ -152,7 +155,7 @@ fn signed(rng: &mut StdRng) -> (RecoverRequest, [u8; 64]) {
         hint: None,
         source: 0,
     };
-    let point = secp256k1::PublicKey::from_secret_key(secp256k1::SECP256K1, &key).serialize_uncompressed();
+    let point = secp256k1::PublicKey::from_secret_key(secp256k1::SECP256K1, key).serialize_uncompressed();
     (request, point[1..].try_into().unwrap())
 }
 
@@ -178,6 +181,271 @@ fn lanes_recover_what_was_signed() {
     }
 }
 
+/// Requests and keys as a batch wants them: each key once.
+struct Signed {
+    requests: Vec<RecoverRequest>,
+    key_of: Vec<u32>,
+    keys: Vec<Affine>,
+}
+
+impl Signed {
+    /// `per_key` signatures of each key.
+    fn new(rng: &mut StdRng, count: usize, per_key: usize) -> Signed {
+        let mut out = Signed { requests: vec![], key_of: vec![], keys: vec![] };
+        for i in 0..count {
+            let seed = StdRng::seed_from_u64(i as u64 / per_key as u64).random();
+            let (request, key) =
+                signed_by(&secp256k1::SecretKey::from_byte_array(seed).unwrap(), rng.random());
+            if i % per_key == 0 {
+                out.keys.push(Affine::from_bytes(&key));
+            }
+            out.requests.push(request);
+            out.key_of.push((i / per_key) as u32);
+        }
+        out
+    }
+
+    fn prepare(&self, work: &mut Verifier) -> Vec<bool> {
+        let mut has_nonce = vec![];
+        work.prepare(&self.requests, &self.key_of, &self.keys, &mut has_nonce);
+        has_nonce
+    }
+}
+
+fn holds(isa: Isa, batch: &Signed) -> bool {
+    let mut work = Verifier::new(isa, 0x9e37_79b9_7f4a_7c15);
+    let has_nonce = batch.prepare(&mut work);
+    work.verify(0..batch.requests.len(), &mut StdRng::seed_from_u64(3)) && has_nonce.iter().all(|has| *has)
+}
+
+#[test]
+fn batches_that_hold_are_accepted() {
+    let mut rng = StdRng::seed_from_u64(11);
+    for isa in isas() {
+        for (count, per_key) in [(1, 1), (2, 1), (5, 5), (33, 2), (64, 1), (200, 4), (600, 1)] {
+            assert!(holds(isa, &Signed::new(&mut rng, count, per_key)), "{isa:?}: {count} by {per_key}");
+        }
+    }
+}
+
+#[test]
+fn one_wrong_signature_among_many_is_seen() {
+    let mut rng = StdRng::seed_from_u64(12);
+    let good = Signed::new(&mut rng, 40, 2);
+    for isa in isas() {
+        for place in [0, 1, 17, 39] {
+            for change in 0..5 {
+                let mut batch = Signed {
+                    requests: good.requests.clone(),
+                    key_of: good.key_of.clone(),
+                    keys: good.keys.clone(),
+                };
+                let request = &mut batch.requests[place];
+                match change {
+                    0 => request.hash.0[31] ^= 1,
+                    1 => request.parity ^= 1,
+                    2 => request.s += U256::from(1),
+                    3 => request.r = good.requests[(place + 3) % 40].r,
+                    _ => batch.key_of[place] = (batch.key_of[place] + 1) % 20,
+                }
+                assert!(!holds(isa, &batch), "{isa:?}: signature {place}, change {change}");
+            }
+        }
+    }
+}
+
+/// Two wrong signatures whose errors cancel where all factors are equal: what the random factors are there for.
+#[test]
+fn errors_that_cancel_in_a_plain_sum_are_seen() {
+    let mut rng = StdRng::seed_from_u64(13);
+    let mut batch = Signed::new(&mut rng, 2, 2);
+    // The same nonce, r and key: u1 grows by d in one and shrinks by d in the other.
+    let key = secp256k1::SecretKey::from_byte_array(rng.random()).unwrap();
+    let nonce = Scalar::from_u256(&U256::from(987_654_321u64));
+    let d = Scalar::from_u128(rng.random());
+    for (i, sign) in [d, d.neg()].into_iter().enumerate() {
+        let (mut request, public) = craft(&key, &nonce, rng.random());
+        let s = Scalar::from_u256(&request.s);
+        let hash = Scalar::from_u256(&U256::from_be_bytes(request.hash.0)).add(&sign.mul(&s));
+        request.hash = U256::from_limbs(hash.words()).to_be_bytes().into();
+        batch.requests[i] = request;
+        batch.keys = vec![Affine::from_bytes(&public)];
+    }
+    for isa in isas() {
+        assert!(!holds(isa, &batch), "{isa:?}");
+    }
+}
+
+/// Who knows the factors beforehand can make errors that cancel: with the generator that he knew the wrong batch holds,
+/// with any other it does not. Hence the seed after the batch is fixed.
+#[test]
+fn known_factors_would_be_an_open_door() {
+    let known = || StdRng::seed_from_u64(99);
+    let mut rng = known();
+    let mut factor = || Scalar::from_u128(u128::from(rng.next_u64()) | u128::from(rng.next_u64()) << 64);
+    let (z1, z2) = (factor(), factor());
+    let mut batch = Signed { requests: vec![], key_of: vec![0, 0], keys: vec![] };
+    let mut hashes = StdRng::seed_from_u64(5);
+    for (number, shift) in [z2, z1.neg()].into_iter().enumerate() {
+        let nonce = Scalar::from_u128(1_000_003 + number as u128);
+        let (mut request, public) = craft(&small_key(4242), &nonce, hashes.random());
+        let s = Scalar::from_u256(&request.s);
+        let hash = Scalar::from_u256(&U256::from_be_bytes(request.hash.0)).add(&shift.mul(&s));
+        request.hash = U256::from_limbs(hash.words()).to_be_bytes().into();
+        batch.requests.push(request);
+        batch.keys = vec![Affine::from_bytes(&public)];
+    }
+    for isa in isas() {
+        let mut work = Verifier::new(isa, 1);
+        batch.prepare(&mut work);
+        assert!(work.verify(0..2, &mut known()), "{isa:?}: the test knows the factors");
+        assert!(!work.verify(0..2, &mut StdRng::seed_from_u64(100)), "{isa:?}");
+        assert!(!work.verify(0..2, &mut StdRng::try_from_os_rng().unwrap()), "{isa:?}");
+    }
+}
+
+/// Sums of small multiples of G, equal and opposite ones among them, against one addition after the other.
+fn sums_agree<F: Lanes>(proof: F::Proof) {
+    let mut rng = StdRng::seed_from_u64(17);
+    let mut msm = Msm::<F>::new(proof);
+    for (count, range) in [(1, 1), (2, 1), (40, 1), (64, 2), (100, 8), (700, 300)] {
+        let mut points: Vec<Affine> = multiples(&G, range);
+        let (mut bases, mut scalars) = (vec![], vec![]);
+        let mut expected = Scalar::default();
+        for _ in 0..count {
+            let base = rng.random_range(0..range);
+            let bits = rng.random_range(0..128);
+            let half = Half { magnitude: rng.random::<u128>() >> bits, negative: rng.random() };
+            let product = Scalar::from_u128(half.magnitude).mul(&Scalar::from_u128(base as u128 + 1));
+            expected = expected.add(&if half.negative { product.neg() } else { product });
+            bases.push(base as u32);
+            scalars.push(half);
+        }
+        let given = points.len();
+        let found = msm.sum(proof, &mut points, &bases, &scalars).to_affine().map(Affine::to_bytes);
+        let wanted = multiply(&G, &expected).to_affine().map(Affine::to_bytes);
+        assert_eq!(found, wanted, "{count} of {range}");
+        assert_eq!(points.len(), given);
+        // And all of it against itself: infinity.
+        let opposite = scalars.iter().map(|s| Half { negative: !s.negative, ..*s });
+        let both: Vec<_> = scalars.iter().copied().chain(opposite).collect();
+        assert!(msm.sum(proof, &mut points, &[bases.clone(), bases].concat(), &both).is_infinity());
+    }
+}
+
+#[test]
+fn sums_are_exact_whatever_the_points() {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if let Ok(proof) = avx2::Proof::detect() {
+            sums_agree::<avx2::Avx2>(proof);
+        }
+        if let Ok(proof) = ifma::Proof::detect() {
+            sums_agree::<ifma::Ifma>(proof);
+        }
+    }
+}
+
+/// A low-s signature with a nonce of one's choice, as an adversary makes it.
+fn craft(key: &secp256k1::SecretKey, nonce: &Scalar, hash: [u8; 32]) -> (RecoverRequest, [u8; 64]) {
+    let point = multiply(&G, nonce).to_affine().unwrap();
+    let r = U256::from_limbs(point.x.words());
+    let secret = Scalar::from_u256(&U256::from_be_bytes(key.secret_bytes()));
+    let h = Scalar::from_u256(&U256::from_be_bytes(hash));
+    let mut s = nonce.invert().mul(&h.add(&Scalar::from_u256(&r).mul(&secret)));
+    let mut parity = u8::from(point.y.is_odd());
+    if U256::from_limbs(s.words()) > crate::engine::ORDER >> 1 {
+        s = s.neg();
+        parity ^= 1;
+    }
+    let request = RecoverRequest {
+        tag: 0,
+        hash: hash.into(),
+        r,
+        s: U256::from_limbs(s.words()),
+        parity,
+        hint: None,
+        source: 0,
+    };
+    let public = secp256k1::PublicKey::from_secret_key(secp256k1::SECP256K1, key).serialize_uncompressed();
+    (request, public[1..].try_into().unwrap())
+}
+
+fn small_key(number: u64) -> secp256k1::SecretKey {
+    secp256k1::SecretKey::from_byte_array(U256::from(number).to_be_bytes()).unwrap()
+}
+
+/// Nonces and keys 1, 2, 3, …: sums of a bucket's members meet one another, so equal and opposite points are added.
+#[test]
+fn related_nonces_and_keys_are_exact() {
+    let mut rng = StdRng::seed_from_u64(14);
+    for isa in isas() {
+        for count in [8u64, 64, 300] {
+            for pattern in 0..3 {
+                let mut batch = Signed { requests: vec![], key_of: vec![], keys: vec![] };
+                for i in 0..count {
+                    let (nonce, key) = match pattern {
+                        0 => (i + 1, i + 1),
+                        1 => (1 << (i % 20), i + 1),
+                        _ => (i + 1, count - i),
+                    };
+                    let nonce = Scalar::from_u256(&U256::from(nonce));
+                    let (request, public) = craft(&small_key(key), &nonce, rng.random());
+                    batch.requests.push(request);
+                    batch.key_of.push(i as u32);
+                    batch.keys.push(Affine::from_bytes(&public));
+                }
+                assert!(holds(isa, &batch), "{isa:?}: {count}, pattern {pattern}");
+                batch.requests[count as usize / 2].hash.0[7] ^= 4;
+                assert!(!holds(isa, &batch), "{isa:?}: {count}, pattern {pattern}, one wrong");
+            }
+        }
+    }
+}
+
+/// The same signature many times, and one nonce with both parities: merged, not sent down the slow road.
+#[test]
+fn duplicates_and_shared_nonces_are_exact() {
+    let mut rng = StdRng::seed_from_u64(15);
+    let mut batch = Signed::new(&mut rng, 30, 3);
+    for i in 0..200 {
+        let nonce = if i % 2 == 0 { Scalar::from_u128(77) } else { Scalar::from_u128(77).neg() };
+        let (request, public) = craft(&small_key(1000 + i % 5), &nonce, rng.random());
+        let key = Affine::from_bytes(&public);
+        let known = batch.keys.iter().position(|k| k.to_bytes() == key.to_bytes());
+        batch.key_of.push(known.unwrap_or(batch.keys.len()) as u32);
+        if known.is_none() {
+            batch.keys.push(key);
+        }
+        batch.requests.push(request);
+    }
+    for i in [0, 0, 5, 40, 40, 40] {
+        batch.requests.push(batch.requests[i]);
+        batch.key_of.push(batch.key_of[i]);
+    }
+    for isa in isas() {
+        assert!(holds(isa, &batch), "{isa:?}");
+        let mut work = Verifier::new(isa, 1);
+        batch.prepare(&mut work);
+        // Parts of a batch stand on their own.
+        let mut rng = StdRng::seed_from_u64(4);
+        assert!(work.verify(0..7, &mut rng) && work.verify(7..200, &mut rng) && work.verify(9..9, &mut rng));
+    }
+}
+
+/// r that is no x of a point: named, and left out of the sum.
+#[test]
+fn signatures_without_a_nonce_point_are_named() {
+    let mut batch = Signed::new(&mut StdRng::seed_from_u64(16), 20, 1);
+    batch.requests[4].r = U256::from(5);
+    for isa in isas() {
+        let mut work = Verifier::new(isa, 1);
+        let has_nonce = batch.prepare(&mut work);
+        assert!(has_nonce.iter().enumerate().all(|(i, has)| *has == (i != 4)));
+        assert!(work.verify(0..20, &mut StdRng::seed_from_u64(4)));
+    }
+}
+
 #[test]
 #[ignore = "a measurement"]
 fn speed() {
@@ -198,10 +466,7 @@ fn speed() {
         }
         start.elapsed().as_secs_f64() * 1e6 / 256.0
     };
-    let median = |mut v: Vec<f64>| {
-        v.sort_by(f64::total_cmp);
-        v[v.len() / 2]
-    };
+    let median = |v: Vec<f64>| v.into_iter().fold(f64::MAX, f64::min);
     let base = median((0..9).map(|_| libsecp()).collect());
     println!("libsecp {base:.2} us");
     for isa in isas() {
@@ -218,6 +483,29 @@ fn speed() {
                     .collect(),
             );
             println!("{isa:?} {count}: {us:.2} us, {:.2}x", base / us);
+        }
+        for (count, per_key) in
+            [(16, 1), (32, 1), (64, 1), (256, 1), (1024, 1), (1024, 4), (4096, 1), (4096, 4)]
+        {
+            let batch = Signed::new(&mut rng, count, per_key);
+            let mut work = Verifier::new(isa, 1);
+            let mut prepare = vec![];
+            let us = median(
+                (0..(4000 / count).clamp(5, 60))
+                    .map(|_| {
+                        let start = std::time::Instant::now();
+                        batch.prepare(&mut work);
+                        prepare.push(start.elapsed().as_secs_f64() * 1e6 / count as f64);
+                        assert!(work.verify(0..count, &mut StdRng::seed_from_u64(4)));
+                        start.elapsed().as_secs_f64() * 1e6 / count as f64
+                    })
+                    .collect(),
+            );
+            println!(
+                "{isa:?} batch {count}/{per_key}: {us:.2} us ({:.2} prepare), {:.2}x",
+                median(prepare),
+                base / us
+            );
         }
     }
     let mut a = Fe([3, 4, 5, 6]);

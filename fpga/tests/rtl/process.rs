@@ -37,6 +37,7 @@ fn drive(place: Place) {
         s: U256::from_be_bytes(entries[tag].s),
         parity: entries[tag].v,
         hint: None,
+        source: 0,
     };
     let mut batch: Vec<_> = (0..entries.len()).map(request).collect();
     let mut answers = vec![];

@@ -7,17 +7,8 @@
 use crate::{IronEvm, StateRead, StoreError};
 use alloy_consensus::{Transaction, TxType};
 use alloy_primitives::{TxKind, U256};
-use ironlane_types::{AccountInfo, KECCAK_EMPTY, Outcome, Tx};
+use ironlane_types::{AccountInfo, KECCAK_EMPTY, Outcome, Tx, intrinsic_gas, max_cost};
 use revm::{context_interface::Cfg, primitives::hardfork::SpecId};
-
-const TRANSFER_GAS: u64 = 21_000;
-/// EIP-2028, EIP-7623: a zero byte of calldata is one token, another byte four; a token costs 4 gas, 10 on the floor.
-const TOKENS_NON_ZERO_BYTE: u64 = 4;
-const TOKEN_GAS: u64 = 4;
-const TOKEN_FLOOR_GAS: u64 = 10;
-/// EIP-2930.
-const ACCESS_ADDRESS_GAS: u64 = 2_400;
-const ACCESS_SLOT_GAS: u64 = 1_900;
 
 /// Whether the rules are those that this file implements.
 pub(crate) fn supports(spec: SpecId) -> bool {
@@ -49,7 +40,8 @@ pub(crate) fn transfer<R: StateRead>(evm: &mut IronEvm<R>, tx: &Tx) -> Result<Op
         fee_cap
     };
     let gas_limit = envelope.gas_limit();
-    let (intrinsic, floor) = gas(tx);
+    // The rules are Prague's or Osaka's, and nothing is created.
+    let (intrinsic, floor) = intrinsic_gas(envelope, true, true);
     let chain_ok = envelope.chain_id().is_none_or(|id| id == evm.cfg().chain_id);
     if !chain_ok
         || fee_cap < base_fee
@@ -70,9 +62,7 @@ pub(crate) fn transfer<R: StateRead>(evm: &mut IronEvm<R>, tx: &Tx) -> Result<Op
         return Ok(None);
     }
     let value = envelope.value();
-    let max_cost =
-        U256::from(gas_limit).checked_mul(U256::from(fee_cap)).and_then(|gas| gas.checked_add(value));
-    if max_cost.is_none_or(|cost| cost > sender.balance) {
+    if max_cost(envelope).is_none_or(|cost| cost > sender.balance) {
         return Ok(None);
     }
     // Accounts as they are, with room for additions: an account that exists although it is empty would have to go.
@@ -115,21 +105,3 @@ pub(crate) fn transfer<R: StateRead>(evm: &mut IronEvm<R>, tx: &Tx) -> Result<Op
 }
 
 const NOBODY: AccountInfo = AccountInfo { nonce: 0, balance: U256::ZERO, code_hash: KECCAK_EMPTY };
-
-/// Intrinsic gas and the floor of EIP-7623.
-fn gas(tx: &Tx) -> (u64, u64) {
-    let input = tx.envelope.input();
-    let mut intrinsic = TRANSFER_GAS;
-    let mut floor = TRANSFER_GAS;
-    if !input.is_empty() {
-        let zeros = input.iter().filter(|byte| **byte == 0).count() as u64;
-        let tokens = zeros + TOKENS_NON_ZERO_BYTE * (input.len() as u64 - zeros);
-        intrinsic += TOKEN_GAS * tokens;
-        floor += TOKEN_FLOOR_GAS * tokens;
-    }
-    if let Some(list) = tx.envelope.access_list().filter(|list| !list.is_empty()) {
-        let slots: usize = list.iter().map(|item| item.storage_keys.len()).sum();
-        intrinsic += ACCESS_ADDRESS_GAS * list.len() as u64 + ACCESS_SLOT_GAS * slots as u64;
-    }
-    (intrinsic, floor)
-}

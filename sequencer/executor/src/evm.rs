@@ -1,7 +1,8 @@
 //! revm's mainnet EVM over our store, with the one rule that revm leaves to its database: EIP-7610.
 
-use crate::{StateDb, StateRead, StoreError};
+use crate::{StateDb, StateRead, StoreError, engine};
 use alloy_primitives::{Address, Bytes, TxKind};
+use ironlane_jit::tier::Runner;
 use revm::{
     Context, MainBuilder, MainnetEvm,
     context::{
@@ -20,7 +21,7 @@ use revm::{
 
 /// revm's context over a [`StateDb`].
 pub type EvmContext<R> = Context<BlockEnv, TxEnv, CfgEnv, StateDb<R>, Journal<StateDb<R>>, ()>;
-type Inner<R> = MainnetEvm<EvmContext<R>>;
+pub(crate) type Inner<R> = MainnetEvm<EvmContext<R>>;
 type Error = EVMError<StoreError, InvalidTransaction>;
 
 /// Gas of a system call (EIP-2935, EIP-4788, EIP-7002, EIP-7251): not taken from the block's.
@@ -32,6 +33,8 @@ const SYSTEM_CALL_GAS: u64 = 30_000_000;
 /// code nor nonce, fails as EIP-7610 says.
 pub struct IronEvm<R: StateRead> {
     inner: Inner<R>,
+    /// `None`: the interpreter runs everything.
+    runner: Option<Box<Runner>>,
 }
 
 impl<R: StateRead> IronEvm<R> {
@@ -40,7 +43,12 @@ impl<R: StateRead> IronEvm<R> {
         let mut context: EvmContext<R> = Context::new(db, cfg.spec);
         context.block = block;
         context.modify_cfg(|own| *own = cfg);
-        Self { inner: context.build_mainnet() }
+        Self { inner: context.build_mainnet(), runner: None }
+    }
+
+    /// Says what runs bytecode from the next frame on; the interpreter before the first call.
+    pub fn set_engine(&mut self, engine: &crate::Engine) {
+        self.runner = engine.runner();
     }
 
     /// What it reads from.
@@ -185,7 +193,10 @@ impl<R: StateRead> EvmTr for IronEvm<R> {
 
     #[inline]
     fn frame_run(&mut self) -> Result<FrameInitOrResult<Self::Frame>, ContextDbError<Self::Context>> {
-        self.inner.frame_run()
+        match &mut self.runner {
+            None => self.inner.frame_run(),
+            Some(runner) => engine::frame_run(&mut self.inner, runner),
+        }
     }
 
     #[inline]

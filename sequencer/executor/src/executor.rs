@@ -1,7 +1,7 @@
 //! The executor: opens a block, executes transactions in order, seals mini-blocks, closes the block.
 
 use crate::{
-    BlockError, BlockHashes, ChainSpec, CodeCache, ExecuteError, IronEvm, Parameters, StateDb, StateStore,
+    BlockError, BlockHashes, ChainSpec, CodeCache, Engine, ExecuteError, IronEvm, Parameters, StateDb, StateStore,
     StoreError, block_env, cfg_env, convert, direct, system, tx_env,
 };
 use alloy_consensus::Transaction;
@@ -29,11 +29,18 @@ pub struct ExecutorConfig {
     pub code_cache_bytes: usize,
     /// Sequence number of the next transaction.
     pub next_seq: u64,
+    /// What runs bytecode.
+    pub engine: Engine,
 }
 
 impl Default for ExecutorConfig {
     fn default() -> Self {
-        Self { direct_transfers: true, code_cache_bytes: 128 << 20, next_seq: 0 }
+        Self {
+            direct_transfers: true,
+            code_cache_bytes: 128 << 20,
+            next_seq: 0,
+            engine: Engine::Interpreter,
+        }
     }
 }
 
@@ -42,7 +49,7 @@ impl Default for ExecutorConfig {
 pub struct ExecutorStats {
     /// By the short cut for plain transfers.
     pub direct: u64,
-    /// By the interpreter.
+    /// By the EVM, interpreted or compiled.
     pub interpreted: u64,
     /// Refused.
     pub refused: u64,
@@ -107,7 +114,8 @@ impl<S: StateStore> Executor<S> {
         let mut db = StateDb::new(store, hashes, CodeCache::new(config.code_cache_bytes));
         db.storage_only = spec.storage_only.clone();
         let parameters = Parameters { spec_id: SpecId::OSAKA, merged: true, blob: None };
-        let evm = IronEvm::new(db, cfg_env(&spec, &parameters), BlockEnv::default());
+        let mut evm = IronEvm::new(db, cfg_env(&spec, &parameters), BlockEnv::default());
+        evm.set_engine(&config.engine);
         Self {
             evm,
             spec,

@@ -129,6 +129,12 @@ impl<T: StateRoot> Importer<T> {
         Ok(sealed)
     }
 
+    /// Imports the blocks of a chain file (concatenated RLP, as `geth export` writes), one at each step. The genesis block,
+    /// with which such a file may begin, is passed over. The first error ends the import: what follows has no parent.
+    pub fn import_all<'a>(&'a mut self, chain: &'a [u8]) -> Imports<'a, T> {
+        Imports { importer: self, bytes: chain.len() as u64, rest: chain }
+    }
+
     /// Proof of work ends with the first block whose parent reached the terminal total difficulty (EIP-3675).
     fn check_merge(&self, spec: &ChainSpec, header: &Header) -> Result<(), InvalidBlock> {
         let Some(terminal) = spec.forks.terminal_total_difficulty else { return Ok(()) };
@@ -233,6 +239,52 @@ impl<T: StateRoot> Importer<T> {
     }
 }
 
+/// An import under way: [`Importer::import_all`].
+pub struct Imports<'a, T: StateRoot> {
+    importer: &'a mut Importer<T>,
+    bytes: u64,
+    rest: &'a [u8],
+}
+
+impl<T: StateRoot> Imports<'_, T> {
+    /// Bytes of the file that are done.
+    pub fn done(&self) -> u64 {
+        self.bytes - self.rest.len() as u64
+    }
+
+    /// The next block, or `None` for the genesis block at the front.
+    fn step(&mut self) -> Result<Option<ImportedBlock>, InvalidBlock> {
+        let length = item_length(self.rest).map_err(|e| InvalidBlock::Rlp(e.to_string()))?;
+        let (block, after) = self.rest.split_at(length);
+        let genesis = self.importer.executor.spec().genesis.header.number;
+        let first = self.importer.head.number == genesis;
+        self.rest = after;
+        if first && decode(block).is_ok_and(|b| b.header.hash_slow() == self.importer.head_hash) {
+            return Ok(None);
+        }
+        self.importer.import(block).map(Some)
+    }
+}
+
+impl<T: StateRoot> Iterator for Imports<'_, T> {
+    type Item = Result<ImportedBlock, ImportError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.rest.is_empty() {
+            let number = self.importer.head.number + 1;
+            match self.step() {
+                Ok(None) => {}
+                Ok(Some(block)) => return Some(Ok(block)),
+                Err(reason) => {
+                    self.rest = &[];
+                    return Some(Err(ImportError::Invalid { number, reason: Box::new(reason) }));
+                }
+            }
+        }
+        None
+    }
+}
+
 /// Imports a file of concatenated block RLP (as `geth export` writes) onto a genesis, in memory. `progress` hears bytes
 /// done and bytes in all after each block.
 pub fn import_chain(
@@ -250,23 +302,12 @@ pub fn import_chain(
         ironlane_state::open_empty(StateConfig::default()).map_err(|e| ImportError::State(e.to_string()))?;
     let trie = Trie::new(TrieConfig::default()).map_err(|e| ImportError::Trie(e.to_string()))?;
     let mut importer = Importer::new(spec, store, trie, ExecutorConfig::default())?;
-    let (mut rest, mut blocks, mut transactions) = (&bytes[..], 0, 0);
-    while !rest.is_empty() {
-        let invalid =
-            |number, reason: InvalidBlock| ImportError::Invalid { number, reason: Box::new(reason) };
-        let next = importer.head().number + 1;
-        let length = item_length(rest).map_err(|e| invalid(next, InvalidBlock::Rlp(e.to_string())))?;
-        let (block, after) = rest.split_at(length);
-        // `geth export` begins with the genesis block.
-        if blocks == 0 && decode(block).is_ok_and(|b| b.header.hash_slow() == importer.head_hash()) {
-            rest = after;
-            continue;
-        }
-        let imported = importer.import(block).map_err(|reason| invalid(next, reason))?;
+    let (mut blocks, mut transactions) = (0, 0);
+    let mut imports = importer.import_all(&bytes);
+    while let Some(imported) = imports.next() {
         blocks += 1;
-        transactions += imported.txs.len() as u64;
-        rest = after;
-        progress((bytes.len() - rest.len()) as u64, bytes.len() as u64);
+        transactions += imported?.txs.len() as u64;
+        progress(imports.done(), bytes.len() as u64);
     }
     Ok(ImportReport {
         blocks,

@@ -17,6 +17,7 @@ mod codes;
 pub mod conformance;
 mod convert;
 mod direct;
+mod engine;
 mod env;
 mod error;
 mod evm;
@@ -36,13 +37,14 @@ mod validate;
 mod writes;
 
 pub use codes::CodeCache;
+pub use engine::Engine;
 pub use env::{block_env, cfg_env, tx_env};
 pub use error::{BlockError, ExecuteError, ImportError, InvalidBlock, SpecError, StoreError};
 pub use evm::{EvmContext, IronEvm};
 pub use executor::{Executor, ExecutorConfig, ExecutorStats};
 pub use hashes::BlockHashes;
 pub use header::{NextBlock, assemble_header, next_context, seal_block};
-pub use import::{ImportReport, ImportedBlock, Importer, import_chain};
+pub use import::{ImportReport, ImportedBlock, Importer, Imports, import_chain};
 pub use oracle::{OracleTrie, StateRoot};
 pub use recover::{decode_transaction, recover_transaction};
 pub use spec::{ChainSpec, DEV_KEYS, ForkSchedule, Genesis, GenesisOutline, Parameters};
@@ -50,5 +52,7 @@ pub use store::{StateDb, StateRead, StateStore};
 pub use validate::{validate_body, validate_header};
 pub use writes::WriteSet;
 
+/// The JIT's tier, for whoever gives an executor an [`Engine`].
+pub use ironlane_jit::tier;
 /// The EVM that this crate is built on; whoever simulates transactions uses the same one.
 pub use revm;

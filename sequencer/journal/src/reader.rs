@@ -32,6 +32,17 @@ impl Reader {
         Self::open_on(Arc::new(FsFolder::new(dir, None, false)), identity, from)
     }
 
+    /// The same where the signer slot's file lies elsewhere ([`crate::JournalConfig::slot_file`]): what it proves durable
+    /// must be there.
+    pub fn open_with_slot(
+        dir: &Path,
+        slot_file: &Path,
+        identity: Option<[u8; 32]>,
+        from: Lsn,
+    ) -> Result<Reader, JournalError> {
+        Self::open_on(Arc::new(FsFolder::new(dir, Some(slot_file.to_path_buf()), false)), identity, from)
+    }
+
     /// The same on a given folder.
     pub fn open_on(
         folder: Arc<dyn Folder>,

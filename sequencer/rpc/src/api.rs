@@ -163,15 +163,19 @@ impl Api {
     }
 
     /// State and block environment for a simulated call.
-    pub(crate) fn call_target(&self, block: BlockArg) -> Answer<(StateView, CallBlock)> {
-        let view = self.view(block)?;
-        let target = match block {
-            // The state at `latest` is the open block's, so a call sees that block's number and time.
+    pub(crate) fn call_target(&self, named: BlockArg) -> Answer<(StateView, CallBlock)> {
+        let view = self.view(named)?;
+        let target = match named {
+            // A call sees the block that its state is of: the open one, once that has a mini-block.
             BlockArg::Latest | BlockArg::Pending => match self.pending() {
-                Some(Found::Open { context, .. }) => CallBlock::Open(context),
+                Some(Found::Open { context, block })
+                    if matches!(named, BlockArg::Pending) || !block.mini_blocks.is_empty() =>
+                {
+                    CallBlock::Open(context)
+                }
                 _ => CallBlock::Sealed(Box::new(self.head()?.header.clone())),
             },
-            _ => match self.find(block)? {
+            _ => match self.find(named)? {
                 Some(Found::Sealed(block)) => CallBlock::Sealed(Box::new(block.header.clone())),
                 Some(Found::Open { context, .. }) => CallBlock::Open(context),
                 None => return Err(Failure::header_not_found()),

@@ -8,6 +8,9 @@ use std::time::Duration;
 pub struct RpcConfig {
     /// HTTP and WebSocket, on one port. Port 0 lets the system choose.
     pub listen: SocketAddr,
+    /// Origins of the web pages that may ask (`https://app.example`; one `*` in it stands for any text, `*` alone for every
+    /// page), as geth's `--http.corsdomain`. None: only pages of the server's own address.
+    pub cors_origins: Vec<String>,
     /// Bytes of a request body, and of a WebSocket message.
     pub request_bytes_max: u32,
     /// Bytes of a response.
@@ -62,6 +65,7 @@ impl Default for RpcConfig {
     fn default() -> Self {
         RpcConfig {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8545),
+            cors_origins: Vec::new(),
             request_bytes_max: 1 << 20,
             response_bytes_max: 10_000_000,
             batch_max: 100,

@@ -38,6 +38,8 @@ counters! {
     slow_subscribers,
     /// Requests refused: body too large.
     refused_bodies,
+    /// WebSockets of web pages refused: their origin is not allowed.
+    refused_origins,
     /// Log queries refused: too many blocks or logs.
     refused_log_queries,
     /// Simulated calls refused: too many waiting.

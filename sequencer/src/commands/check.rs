@@ -39,12 +39,14 @@ pub fn import(args: &ImportArgs) -> anyhow::Result<()> {
 pub fn verify(args: &VerifyArgs) -> anyhow::Result<()> {
     let report = crate::verify::verify(&args.datadir, args.genesis.as_deref())?;
     eprintln!(
-        "{} blocks, {} mini-blocks, {} transactions: state root {}, receipts {}",
+        "{} blocks from block {} on, {} mini-blocks, {} transactions: state root {}, receipts {}, signer slot {}",
         report.blocks,
+        report.first_block,
         report.mini_blocks,
         report.transactions,
         if report.state_root_ok { "ok" } else { "DIFFERENT" },
         if report.receipts_ok { "ok" } else { "DIFFERENT" },
+        if report.signer_slot_ok { "ok" } else { "DIFFERENT" },
     );
     if args.json {
         print_json(&report)?;

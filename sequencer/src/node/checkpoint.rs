@@ -107,5 +107,11 @@ pub fn finish(
     let head = Head { header, hash, mini_height, mini_digest, next_seq, close_lsn, timestamp_us, hashes };
     writer.finish(&serde_json::to_vec(&head)?)?;
     dir.prune(keep)?;
+    // The oldest that is left counts: a start that finds the newer ones damaged replays from there. The position of one that
+    // an earlier life wrote is not known; the next one's will be.
+    let oldest = dir.heights()?.first().and_then(|height| shared.close_position(*height));
+    if let Some(position) = oldest {
+        shared.set_covered(position);
+    }
     Ok(())
 }

@@ -67,6 +67,11 @@ impl DataDir {
         self.path.join("archive")
     }
 
+    /// Compiled code of hot contracts.
+    pub fn jit_cache(&self) -> PathBuf {
+        self.path.join("jit-cache")
+    }
+
     /// The chain's genesis, as it was given at the first start; absent for the development chain.
     pub fn genesis(&self) -> PathBuf {
         self.path.join("genesis.json")

@@ -43,6 +43,8 @@ pub struct Metrics {
     pub snapshot_failures: Counter,
     /// 1 while the node refuses new transactions because they could not be made durable.
     pub not_admitting: Gauge,
+    /// Time of each compilation, in seconds.
+    pub jit_compile: Histogram,
     latency: LatencyHistograms,
     readings: Arc<Mutex<Vec<Reading>>>,
 }
@@ -123,6 +125,9 @@ impl Metrics {
             root: stage("root"),
         };
         registry.register("ironlane_latency_seconds", "Time spent in each stage", stages.clone());
+        let jit_compile = Histogram::new(buckets());
+        let help = "Time of each compilation of a hot code";
+        registry.register("ironlane_jit_compile_seconds", help, jit_compile.clone());
 
         let readings = Arc::new(Mutex::new(Vec::new()));
         registry.register_collector(Box::new(Readings(readings.clone())));
@@ -140,6 +145,7 @@ impl Metrics {
             snapshots,
             snapshot_failures,
             not_admitting,
+            jit_compile,
             latency,
             readings,
         }

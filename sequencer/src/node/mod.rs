@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod console;
 pub mod datadir;
 pub mod desk;
+pub mod engine;
 pub mod ingress;
 pub mod lanes;
 pub mod messages;

@@ -26,6 +26,8 @@ pub struct Shared {
     rooted_block: AtomicU64,
     /// Journal position of each recent block's `close` record; written by `commit`, read by snapshots.
     close_positions: Mutex<std::collections::BTreeMap<u64, u64>>,
+    /// Journal record up to which the oldest snapshot that is kept holds everything; written by snapshots, read by `commit`.
+    covered: AtomicU64,
     /// The journal has no room: admission refuses until it has.
     paused: AtomicBool,
     halted: AtomicBool,
@@ -84,6 +86,16 @@ impl Shared {
     /// Journal position of a recent block's `close` record.
     pub fn close_position(&self, number: u64) -> Option<u64> {
         self.close_positions.lock().get(&number).copied()
+    }
+
+    /// The oldest snapshot that is kept holds the journal up to this record.
+    pub fn set_covered(&self, position: u64) {
+        self.covered.fetch_max(position, Ordering::AcqRel);
+    }
+
+    /// Journal record up to which no kept snapshot needs the journal.
+    pub fn covered(&self) -> u64 {
+        self.covered.load(Ordering::Acquire)
     }
 
     /// `root` knows this block's hash.

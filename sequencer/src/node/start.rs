@@ -5,6 +5,7 @@ use crate::node::chain::Chain;
 use crate::node::console::{self, Console, Identity};
 use crate::node::datadir::DataDir;
 use crate::node::desk::RpcDesk;
+use crate::node::engine;
 use crate::node::ingress::{NodeIngress, NodeProofs};
 use crate::node::lanes::PromiseLanes;
 use crate::node::messages::{Answer, CommitItem, Rooted};
@@ -22,6 +23,7 @@ use anyhow::Context;
 use ironlane_executor::ChainSpec;
 use ironlane_fpga::backend::scalar;
 use ironlane_history::History;
+use ironlane_hostinfo::CpuTopology;
 use ironlane_netstack::{IngestConfig, TcpConfig, TcpIngest, wire::Welcome};
 use ironlane_pool::{Admission, Feedback, Limits, Pending, PoolConfig, Rules};
 use ironlane_promise::Signer;
@@ -109,9 +111,12 @@ impl Node {
     }
 }
 
-fn topology(config: &NodeConfig, choices: &mut Vec<String>) -> anyhow::Result<Topology> {
-    let host = read_host();
-    let mut topology = Topology::choose(&config.topology, &host)?;
+fn topology(
+    config: &NodeConfig,
+    host: &CpuTopology,
+    choices: &mut Vec<String>,
+) -> anyhow::Result<Topology> {
+    let mut topology = Topology::choose(&config.topology, host)?;
     choices.push(format!("topology {} on {} usable cores", topology.name, host.effective_cores()));
     if let Some(workers) = config.auth_workers {
         topology.auth.workers = workers;
@@ -155,7 +160,13 @@ pub fn start(config: &NodeConfig) -> anyhow::Result<Node> {
     if created {
         choices.push(format!("a new sequencer key was made in {}", datadir.keystore().display()));
     }
-    let recovered = recover(config, &datadir, &chain, &signer)?;
+    let host = read_host();
+    let topology = topology(config, &host, &mut choices)?;
+    let mut registry = Registry::default();
+    let metrics = Metrics::new(&mut registry);
+    let cpus = engine::cpus_for_compiler(&host, &topology);
+    let engine = engine::start(&config.executor, &datadir, cpus, &metrics, &mut choices);
+    let recovered = recover(config, &datadir, &chain, &signer, engine)?;
     drop(chain);
     choices.push(recovered.journal_report.status.clone());
     if let Some(height) = recovered.from_snapshot {
@@ -164,10 +175,7 @@ pub fn start(config: &NodeConfig) -> anyhow::Result<Node> {
     if let Some(torn) = recovered.journal_report.torn {
         choices.push(format!("a commit that a crash had interrupted was cut at {torn}"));
     }
-    let topology = topology(config, &mut choices)?;
     let mut builder = Builder::new(topology)?;
-    let mut registry = Registry::default();
-    let metrics = Metrics::new(&mut registry);
     let shared = Arc::new(Shared::recovered(recovered.height, recovered.tip.number));
     let desk = Arc::new(RpcDesk::default());
     let promise_lanes = Arc::new(PromiseLanes::default());
@@ -365,6 +373,7 @@ pub fn start(config: &NodeConfig) -> anyhow::Result<Node> {
     };
     let rpc_config = RpcConfig {
         listen: config.http,
+        cors_origins: config.cors_origins(spec.chain_id == 31337 && config.genesis.is_none()),
         connections_max: config.rpc.connections_max,
         connections_per_address_max: config.rpc.connections_per_address_max,
         ..RpcConfig::default()

@@ -4,6 +4,10 @@
 //! on all cores. The second executes everything with plain sequential revm ([`plain`]) and compares, mini-block by
 //! mini-block, the Merkle root over what the transactions did, and, block by block, the whole header with its receipts
 //! root; at the end the state root, by building the trie anew.
+//!
+//! It begins at genesis, or, where the journal does not reach back that far (an imported chain, recycled segments), at the
+//! oldest snapshot that the journal continues, whose state root is built anew first. At the end the signer slot is compared:
+//! what it says was signed must be in the journal.
 
 mod plain;
 
@@ -18,7 +22,7 @@ use alloy_eips::Decodable2718;
 use alloy_primitives::{Address, B256, Bytes, keccak256};
 use anyhow::{Context, ensure};
 use ironlane_executor::{ChainSpec, assemble_header};
-use ironlane_journal::Reader;
+use ironlane_journal::{JournalError, Lsn, Reader, SignerMark};
 use ironlane_promise::{Leaf, MerkleTree, digest};
 use ironlane_state::{ChainIdentity, SnapshotDir, StateConfig};
 use ironlane_types::{MiniBlockHeader, Tx, TxEnvelope};
@@ -40,12 +44,16 @@ pub struct VerifyReport {
     pub transactions: u64,
     /// EVM blocks closed.
     pub blocks: u64,
+    /// The first block that was executed again; what was before it is the snapshot's.
+    pub first_block: u64,
     /// The state root of the newest closed block, built anew.
     pub state_root: B256,
     /// Whether every recorded root that could be compared was the same.
     pub state_root_ok: bool,
     /// Whether every mini-block's leaves and every block's header were the same.
     pub receipts_ok: bool,
+    /// Whether the journal holds what the signer slot says was signed.
+    pub signer_slot_ok: bool,
     /// The first difference.
     pub first_mismatch: Option<String>,
 }
@@ -66,13 +74,18 @@ pub fn verify(datadir: &Path, genesis: Option<&Path>) -> anyhow::Result<VerifyRe
         None => Chain::known(&dir)?,
     };
     let spec = chain.spec.clone();
-    let FirstPass { recorded, begins_at } = first_pass(&dir, &spec)?;
-    let mut second = match begins_at {
-        None | Some(1) => SecondPass::from_genesis(chain.with_accounts()?, recorded),
-        Some(number) => SecondPass::from_snapshot(spec.clone(), recorded, &dir, number - 1)?,
+    let journal = Journal { dir: &dir, spec: &spec };
+    let first = journal.first()?;
+    let FirstPass { recorded, begins_at } = first_pass(&journal, first)?;
+    let slot = journal.reader(first)?.slot().map(|slot| slot.signed);
+    let (mut second, from) = match begins_at {
+        None | Some(1) if first == 1 => (SecondPass::from_genesis(chain.with_accounts()?, recorded), 1),
+        _ => SecondPass::from_snapshot(spec.clone(), recorded, &dir, first, begins_at)?,
     };
+    second.slot = slot.filter(|signed| signed.height > 0);
     let progress = Progress::new("executing the journal with plain revm", "records");
-    each_record(&dir, &spec, |record| {
+    second.compare_slot();
+    journal.each_record(from, |record| {
         progress.add(1);
         second.record(record)
     })?;
@@ -80,17 +93,39 @@ pub fn verify(datadir: &Path, genesis: Option<&Path>) -> anyhow::Result<VerifyRe
     Ok(second.report())
 }
 
-fn each_record(
-    dir: &DataDir,
-    spec: &ChainSpec,
-    mut on_record: impl FnMut(Record<'_>) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let mut reader = Reader::open(&dir.journal(), Some(identity(spec)), 1)?;
-    while let Some((at, payload)) = reader.next_record()? {
-        let record = Record::decode(payload).with_context(|| format!("at {at}"))?;
-        on_record(record).with_context(|| format!("at {at}"))?;
+/// The journal of a stopped node, with the signer slot that lies beside its folder.
+struct Journal<'a> {
+    dir: &'a DataDir,
+    spec: &'a ChainSpec,
+}
+
+impl Journal<'_> {
+    fn reader(&self, from: Lsn) -> Result<Reader, JournalError> {
+        let (dir, slot) = (self.dir.journal(), self.dir.signer_slot());
+        Reader::open_with_slot(&dir, &slot, Some(identity(self.spec)), from)
     }
-    Ok(())
+
+    /// The oldest record that is there: 1, unless segments were recycled.
+    fn first(&self) -> anyhow::Result<Lsn> {
+        match self.reader(1) {
+            Ok(_) => Ok(1),
+            Err(JournalError::Gone { first, .. }) => Ok(first),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn each_record(
+        &self,
+        from: Lsn,
+        mut on_record: impl FnMut(Record<'_>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut reader = self.reader(from)?;
+        while let Some((at, payload)) = reader.next_record()? {
+            let record = Record::decode(payload).with_context(|| format!("at {at}"))?;
+            on_record(record).with_context(|| format!("at {at}"))?;
+        }
+        Ok(())
+    }
 }
 
 /// What the first pass collects.
@@ -101,12 +136,12 @@ struct FirstPass {
 }
 
 /// Collects recorded roots, and checks that every sender is the signer.
-fn first_pass(dir: &DataDir, spec: &ChainSpec) -> anyhow::Result<FirstPass> {
+fn first_pass(journal: &Journal<'_>, from: Lsn) -> anyhow::Result<FirstPass> {
     let mut recorded = BTreeMap::new();
     let mut begins_at = None;
     let mut batch: Vec<(Address, Vec<u8>)> = Vec::with_capacity(RECOVER_BATCH);
     let progress = Progress::new("recovering senders", "transactions");
-    each_record(dir, spec, |record| {
+    journal.each_record(from, |record| {
         match record {
             Record::Sealed { number, hash, state_root } => {
                 recorded.insert(number, Recorded { hash, state_root });
@@ -164,6 +199,8 @@ struct SecondPass {
     digest: B256,
     root_of_newest: B256,
     last_closed: u64,
+    /// Newest mini-block that may have been signed.
+    slot: Option<SignerMark>,
     report: VerifyReport,
 }
 
@@ -174,29 +211,49 @@ impl SecondPass {
         Self::new(spec, recorded, chain, hash, root, (0, hash))
     }
 
-    /// For a journal that goes on after an imported chain: from the snapshot of its last block, whose state root is built
-    /// anew first.
+    /// From the oldest snapshot that the journal continues; with it, the record to begin at. `first` is the journal's oldest
+    /// record, `opens` the first block that opens in it.
     fn from_snapshot(
         spec: Arc<ChainSpec>,
         recorded: BTreeMap<u64, Recorded>,
         dir: &DataDir,
-        number: u64,
-    ) -> anyhow::Result<Self> {
+        first: Lsn,
+        opens: Option<u64>,
+    ) -> anyhow::Result<(Self, Lsn)> {
         let identity = ChainIdentity { chain_id: spec.chain_id, genesis_hash: spec.genesis.hash };
-        let snapshot = SnapshotDir::open(&dir.snapshots(), identity)?.open_newest_at_most(number)?;
-        let snapshot = snapshot.filter(|found| found.height() == number).with_context(|| {
-            format!("the journal begins after block {number}, and the snapshot of that block is not there")
-        })?;
-        let head: Head = serde_json::from_slice(snapshot.metadata()).context("the snapshot's head")?;
-        let (state, _writer) = ironlane_state::open_snapshot(StateConfig::default(), &snapshot)?;
-        let chain = PlainChain::from_view(spec.clone(), &state.view(), head.next_seq)?;
-        let root = chain.state_root();
-        ensure!(
-            root == head.header.state_root,
-            "the snapshot's state has the root {root}, its header another"
-        );
-        let digest = if head.mini_height == 0 { spec.genesis.hash } else { head.mini_digest };
-        Ok(Self::new(spec, recorded, chain, head.hash, root, (head.mini_height, digest)))
+        let snapshots = SnapshotDir::open(&dir.snapshots(), identity)?;
+        for height in snapshots.heights()? {
+            let snapshot = match snapshots.open_newest_at_most(height) {
+                Ok(Some(found)) if found.height() == height => found,
+                _ => continue,
+            };
+            let head: Head = serde_json::from_slice(snapshot.metadata()).context("the snapshot's head")?;
+            // Before the first record stands either a block that is journalled, or the last one of an imported chain.
+            let continued = match head.close_lsn {
+                0 => first == 1 && opens.is_none_or(|number| number == height + 1),
+                close => close + 1 >= first,
+            };
+            if !continued {
+                continue;
+            }
+            let (state, _writer) = ironlane_state::open_snapshot(StateConfig::default(), &snapshot)?;
+            let chain = PlainChain::from_view(spec.clone(), &state.view(), head.next_seq)?;
+            let root = chain.state_root();
+            ensure!(
+                root == head.header.state_root && head.header.hash_slow() == head.hash,
+                "the state in the snapshot of block {height} has the root {root}, which is not its header's"
+            );
+            let digest = if head.mini_height == 0 { spec.genesis.hash } else { head.mini_digest };
+            let mut pass = Self::new(spec, recorded, chain, head.hash, root, (head.mini_height, digest));
+            pass.report.first_block = height + 1;
+            return Ok((pass, head.close_lsn + 1));
+        }
+        anyhow::bail!(
+            "the journal begins at record {first}{}, and no whole snapshot is there that it continues: restore the one of a \
+             block whose `close` is record {} or later",
+            opens.map(|number| format!(" before block {number}")).unwrap_or_default(),
+            first - 1
+        )
     }
 
     fn new(
@@ -216,13 +273,16 @@ impl SecondPass {
             last_closed: recorded.keys().next_back().copied().unwrap_or(0),
             recorded,
             spec,
+            slot: None,
             report: VerifyReport {
                 mini_blocks: 0,
                 transactions: 0,
                 blocks: 0,
+                first_block: 1,
                 state_root: root,
                 state_root_ok: true,
                 receipts_ok: true,
+                signer_slot_ok: true,
                 first_mismatch: None,
             },
         }
@@ -268,7 +328,19 @@ impl SecondPass {
         self.height = height;
         self.digest = digest(&header, self.spec.chain_id);
         self.report.mini_blocks += 1;
+        self.compare_slot();
         Ok(())
+    }
+
+    /// At the height that the signer slot names, the digest must be the one that it names.
+    fn compare_slot(&mut self) {
+        let height = self.height;
+        let Some(signed) = self.slot.take_if(|signed| signed.height <= height) else { return };
+        if signed.height == height && self.digest != B256::from(signed.digest) {
+            self.report.signer_slot_ok = false;
+            let (found, expected) = (self.digest, B256::from(signed.digest));
+            self.mismatch(format!("mini-block {height}: digest {found}, the signer slot says {expected}"));
+        }
     }
 
     fn close(&mut self, number: u64, gas_used: u64) -> anyhow::Result<()> {
@@ -308,6 +380,13 @@ impl SecondPass {
     }
 
     fn report(mut self) -> VerifyReport {
+        if let Some(signed) = self.slot {
+            self.report.signer_slot_ok = false;
+            let (newest, height) = (self.height, signed.height);
+            self.mismatch(format!(
+                "the signer slot says that mini-block {height} was signed, the journal ends at mini-block {newest}"
+            ));
+        }
         self.report.state_root = self.root_of_newest;
         self.report
     }

@@ -19,6 +19,7 @@ use revm::database::{AccountState, CacheDB, EmptyDB};
 use revm::primitives::hardfork::SpecId;
 use revm::state::{AccountInfo, Bytecode};
 use revm::{Context, DatabaseCommit, ExecuteCommitEvm, MainBuilder, MainContext, SystemCallEvm};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A chain executed the plain way.
@@ -51,24 +52,12 @@ impl PlainChain {
     /// The state before block one.
     pub(crate) fn genesis(spec: Arc<ChainSpec>) -> Self {
         let mut db = CacheDB::new(EmptyDB::default());
-        for (hash, code) in &spec.genesis.alloc.codes {
-            db.cache.contracts.insert(*hash, Bytecode::new_raw(code.clone()));
-        }
-        for account in &spec.genesis.alloc.accounts {
+        let alloc = &spec.genesis.alloc;
+        let codes: HashMap<_, _> = alloc.codes.iter().map(|(hash, code)| (*hash, code)).collect();
+        for account in &alloc.accounts {
             let Some(info) = account.info else { continue };
-            let code = db.cache.contracts.get(&info.code_hash).cloned();
-            let plain = AccountInfo {
-                balance: info.balance,
-                nonce: info.nonce,
-                code_hash: info.code_hash,
-                code,
-                ..AccountInfo::default()
-            };
-            db.insert_account_info(account.address, plain);
-            for (key, value) in &account.slots {
-                // An in-memory database over an empty one cannot fail.
-                let _ = db.insert_account_storage(account.address, *key, *value);
-            }
+            put(&mut db, account.address, &info, codes.get(&info.code_hash).copied());
+            account.slots.iter().for_each(|(key, value)| put_slot(&mut db, account.address, *key, *value));
         }
         Self { spec, db, open: None, next_seq: 0 }
     }
@@ -78,20 +67,11 @@ impl PlainChain {
         let mut db = CacheDB::new(EmptyDB::default());
         for account in view.accounts() {
             let (address, info) = account?;
-            let code = view.code(&info.code_hash).map(Bytecode::new_raw);
-            let plain = AccountInfo {
-                balance: info.balance,
-                nonce: info.nonce,
-                code_hash: info.code_hash,
-                code,
-                ..AccountInfo::default()
-            };
-            db.insert_account_info(address, plain);
+            put(&mut db, address, &info, view.code(&info.code_hash).as_ref());
         }
         for slot in view.slots() {
             let (address, key, value) = slot?;
-            // An in-memory database over an empty one cannot fail.
-            let _ = db.insert_account_storage(address, key, value);
+            put_slot(&mut db, address, key, value);
         }
         Ok(Self { spec, db, open: None, next_seq })
     }
@@ -227,6 +207,27 @@ impl PlainChain {
         });
         state_root_unsorted(accounts)
     }
+}
+
+fn put(
+    db: &mut CacheDB<EmptyDB>,
+    address: Address,
+    info: &ironlane_types::AccountInfo,
+    code: Option<&Bytes>,
+) {
+    let plain = AccountInfo {
+        balance: info.balance,
+        nonce: info.nonce,
+        code_hash: info.code_hash,
+        code: code.map(|code| Bytecode::new_raw(code.clone())),
+        ..AccountInfo::default()
+    };
+    db.insert_account_info(address, plain);
+}
+
+fn put_slot(db: &mut CacheDB<EmptyDB>, address: Address, key: U256, value: U256) {
+    // An in-memory database over an empty one cannot fail.
+    let _ = db.insert_account_storage(address, key, value);
 }
 
 #[cfg(test)]

@@ -184,6 +184,14 @@ impl Index {
         (buckets * size_of::<Line>()) as u64
     }
 
+    /// As [`Table::populate`], for all buckets: keys come in no order, so each new one may touch any of them.
+    pub(crate) fn populate(&self, step_bytes: usize) -> bool {
+        let state = self.state.load(Acquire);
+        let main = (state >> 32 & 1) as usize;
+        self.areas[main].populate(0, self.buckets(main), step_bytes)
+            || (state as u32 > 0 && self.areas[1 - main].populate(0, self.buckets(1 - main), step_bytes))
+    }
+
     /// Adds an entry for a key that is not in it.
     pub(crate) fn insert(&self, writer: &mut IndexWriter, hash: u32, number: u32) -> Result<(), IndexFull> {
         self.step(writer)?;

@@ -58,6 +58,8 @@ pub(crate) struct Table<T> {
     base: *mut T,
     capacity: usize,
     huge_pages: bool,
+    /// Bytes from the start that have memory, as far as [`Table::populate`] knows.
+    populated: AtomicUsize,
     cells: PhantomData<T>,
 }
 
@@ -80,7 +82,9 @@ impl<T: Cell> Table<T> {
         let skip = map.as_mut_ptr().align_offset(HUGE_PAGE_BYTES);
         // SAFETY: the mapping is one huge page longer than needed, so the aligned start and `bytes` after it are inside.
         let base = unsafe { map.as_mut_ptr().add(skip) }.cast::<T>();
-        let table = Table { map, base, capacity: bytes / size_of::<T>(), huge_pages, cells: PhantomData };
+        let populated = AtomicUsize::new(0);
+        let table =
+            Table { map, base, capacity: bytes / size_of::<T>(), huge_pages, populated, cells: PhantomData };
         table.advise_huge(0, bytes);
         Ok(table)
     }
@@ -118,6 +122,26 @@ impl<T: Cell> Table<T> {
         let _ = i;
     }
 
+    /// Gives memory to cells from the `used`-th on, up to the `until`-th, at most `step_bytes` of it, so that whoever
+    /// writes there first does not wait for the kernel: clearing a huge page can take milliseconds. Called from a thread
+    /// that has the time; changes no contents. Answers whether there was something to do.
+    pub(crate) fn populate(&self, used: usize, until: usize, step_bytes: usize) -> bool {
+        let bytes = |cells: usize| cells.min(self.capacity) * size_of::<T>();
+        let from = self.populated.load(Relaxed).max(bytes(used).next_multiple_of(PAGE_BYTES));
+        let until = bytes(until).next_multiple_of(HUGE_PAGE_BYTES).min(bytes(self.capacity));
+        if from >= until {
+            return false;
+        }
+        let to = from.saturating_add(step_bytes).min(until);
+        // SAFETY: the range is page-aligned and inside this table's mapping; populating changes no contents. Where the
+        // kernel refuses (before 5.14), the first write pays, as it would have.
+        unsafe {
+            libc::madvise(self.base.cast::<u8>().add(from).cast(), to - from, libc::MADV_POPULATE_WRITE);
+        }
+        self.populated.store(to, Relaxed);
+        true
+    }
+
     /// Makes cells `start .. start + len` read as zero again and returns their whole pages to the kernel. Readers that
     /// race with it see old values or zeros.
     pub(crate) fn release(&self, start: usize, len: usize) -> io::Result<()> {
@@ -143,6 +167,7 @@ impl<T: Cell> Table<T> {
             return Err(io::Error::last_os_error());
         }
         self.advise_huge(from, to - from);
+        self.populated.fetch_min(from, Relaxed);
         Ok(())
     }
 
@@ -294,4 +319,28 @@ pub(crate) fn map_read_only(file: &File) -> io::Result<memmap2::Mmap> {
     // SAFETY: the files mapped here are a snapshot's: written once, synced, and never changed afterwards. Whoever
     // truncates one under a running node ends the process with SIGBUS; no wrong value is read.
     unsafe { memmap2::Mmap::map(file) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn populating_goes_step_by_step_ahead_of_what_is_used_and_changes_nothing() {
+        let table =
+            Table::<AtomicU64>::reserve("test", 4 * HUGE_PAGE_BYTES / 8, false).expect("a small table");
+        table.get(3).store(7, Relaxed);
+        let cells = HUGE_PAGE_BYTES / 8;
+        assert!(
+            table.populate(1, cells, HUGE_PAGE_BYTES / 2),
+            "from the first whole page behind what is used"
+        );
+        assert!(table.populate(1, cells, HUGE_PAGE_BYTES / 2));
+        assert!(!table.populate(1, cells, HUGE_PAGE_BYTES / 2), "all of it has memory");
+        assert_eq!((table.get(3).load(Relaxed), table.get(cells - 1).load(Relaxed)), (7, 0));
+        assert!(table.populate(cells, usize::MAX, usize::MAX), "more than there is ends at the table's end");
+        assert!(!table.populate(cells, usize::MAX, usize::MAX));
+        table.release(0, cells).expect("memory goes back");
+        assert!(table.populate(0, cells, usize::MAX), "what went back may be wanted again");
+    }
 }

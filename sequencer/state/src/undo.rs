@@ -43,6 +43,8 @@ pub(crate) struct UndoLog {
     /// Pinned versions and how often.
     pins: Mutex<BTreeMap<u64, u32>>,
     chunks_in_use: AtomicU64,
+    /// Chunks that are used before the oldest is written over.
+    budget: usize,
 }
 
 /// The writer's side.
@@ -77,6 +79,7 @@ impl UndoLog {
             oldest: AtomicU64::new(NOTHING_SEALED),
             pins: Mutex::new(BTreeMap::new()),
             chunks_in_use: AtomicU64::new(0),
+            budget,
         };
         let writer = UndoWriter {
             head: CHUNK_ENTRIES,
@@ -98,6 +101,14 @@ impl UndoLog {
     /// Bytes of the chunks in use.
     pub(crate) fn bytes(&self) -> u64 {
         self.chunks_in_use.load(Relaxed) * CHUNK_BYTES as u64
+    }
+
+    /// As [`Table::populate`], for the chunks that come next.
+    pub(crate) fn populate(&self, ahead_bytes: usize, step_bytes: usize) -> bool {
+        let used = self.chunks_in_use.load(Relaxed) as usize;
+        let until = (used + ahead_bytes.div_ceil(CHUNK_BYTES)).min(self.budget);
+        let entries = CHUNK_ENTRIES as usize;
+        self.entries.populate(used * entries, until * entries, step_bytes)
     }
 
     #[inline]

@@ -25,13 +25,13 @@ pub(crate) struct Node {
     log: Arc<Mutex<String>>,
 }
 
-/// `through`: a program with its arguments that runs the node.
-fn command(through: &[&str], datadir: &Path, extra: &[&str]) -> Command {
+/// `through`: a program with its arguments that runs the node. `journal`: more lines of that section.
+fn command(through: &[&str], datadir: &Path, journal: &str, extra: &[&str]) -> Command {
     let config = datadir.join("node.toml");
-    let text = "[pool]\npending_per_account_max = 100000\n[journal]\nsegment_mib = 16\n";
+    let text = format!("[pool]\npending_per_account_max = 100000\n[journal]\nsegment_mib = 16\n{journal}\n");
     // It may lie on a full file system, where it was written before.
     if !std::fs::read_to_string(&config).is_ok_and(|known| known == text) {
-        std::fs::write(&config, text).expect("writes the configuration");
+        std::fs::write(&config, &text).expect("writes the configuration");
     }
     let mut words = through.to_vec();
     words.push(env!("CARGO_BIN_EXE_ironlane"));
@@ -57,7 +57,7 @@ fn command(through: &[&str], datadir: &Path, extra: &[&str]) -> Command {
 
 /// Starts a node that must refuse to start; answers what it said.
 pub(crate) fn start_fails(datadir: &Path, extra: &[&str]) -> String {
-    let output = command(&[], datadir, extra).output().expect("runs");
+    let output = command(&[], datadir, "", extra).output().expect("runs");
     assert!(!output.status.success(), "the node started although it must not");
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
@@ -65,12 +65,22 @@ pub(crate) fn start_fails(datadir: &Path, extra: &[&str]) -> String {
 impl Node {
     /// Starts it and waits until it answers.
     pub(crate) fn start(datadir: &Path, extra: &[&str]) -> Self {
-        Self::try_start(&[], datadir, extra).unwrap_or_else(|log| panic!("the node did not start:\n{log}"))
+        Self::start_configured(datadir, "", extra)
+    }
+
+    /// The same with more lines in the configuration's `journal` section.
+    pub(crate) fn start_configured(datadir: &Path, journal: &str, extra: &[&str]) -> Self {
+        Self::spawn(command(&[], datadir, journal, extra))
+            .unwrap_or_else(|log| panic!("the node did not start:\n{log}"))
     }
 
     /// The same through another program; answers the log when the node does not come up.
     pub(crate) fn try_start(through: &[&str], datadir: &Path, extra: &[&str]) -> Result<Self, String> {
-        let mut child = command(through, datadir, extra).spawn().expect("spawns");
+        Self::spawn(command(through, datadir, "", extra))
+    }
+
+    fn spawn(mut command: Command) -> Result<Self, String> {
+        let mut child = command.spawn().expect("spawns");
         let log = Arc::new(Mutex::new(String::new()));
         let (stderr, sink) = (child.stderr.take().expect("piped"), log.clone());
         std::thread::spawn(move || {

@@ -7,6 +7,7 @@
 
 mod block;
 mod delta;
+mod gas;
 mod mini_block;
 mod reject;
 mod submission;
@@ -14,6 +15,7 @@ mod tx;
 
 pub use block::{BlockContext, ClosedBlock, SealedBlock};
 pub use delta::{AccountDelta, AccountInfo, StateDelta};
+pub use gas::{TX_GAS, intrinsic_gas, max_cost};
 pub use mini_block::{MiniBlock, MiniBlockHeader};
 pub use reject::Reject;
 pub use submission::{Origin, Submission};

@@ -27,7 +27,7 @@ pub(crate) struct Affine {
 }
 
 /// [`Lanes::COUNT`] field elements. Every operation takes what any operation gave: there are no magnitudes to keep.
-pub(super) trait Lanes: Copy {
+pub(crate) trait Lanes: Copy {
     /// Shows that the CPU has the instructions.
     type Proof: Copy;
     /// How many elements; at most [`LANES_MAX`].

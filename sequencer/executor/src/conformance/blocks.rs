@@ -1,6 +1,6 @@
 //! Blockchain tests: chains of blocks, invalid ones among them, through the importer.
 
-use super::{Cases, MakeTrie, importer, read_json};
+use super::{Cases, Rig, read_json};
 use crate::{
     ChainSpec, ForkSchedule, StateRoot,
     spec::{blob_params, parse_alloc},
@@ -9,6 +9,7 @@ use alloy_consensus::Header;
 use alloy_eips::eip7840::BlobParams;
 use alloy_primitives::{B256, Bytes, U256};
 use alloy_rlp::Decodable;
+use ironlane_trie::TrieError;
 use revm::primitives::hardfork::SpecId;
 use serde::Deserialize;
 use serde_json::Value;
@@ -141,27 +142,35 @@ fn schedule(network: &str, config: &Config) -> Option<ForkSchedule> {
     Some(forks)
 }
 
-pub(super) fn run<T: StateRoot>(file: &Path, trie: MakeTrie<'_, T>, cases: &mut Cases) {
+pub(super) fn run<T: StateRoot, F: Fn() -> Result<T, TrieError> + Sync>(
+    file: &Path,
+    rig: &Rig<F>,
+    cases: &mut Cases,
+) {
     let units: BTreeMap<String, Unit> = match read_json(file) {
         Ok(units) => units,
         Err(reason) => return cases.record("(file)", Err(reason)),
     };
     for (name, unit) in units {
         match schedule(&unit.network, &unit.config) {
-            Some(forks) => cases.record(&name, check(&unit, forks, trie)),
+            Some(forks) => cases.record(&name, check(&unit, forks, rig)),
             None => cases.skip(&name, format!("network {} is not one of this executor's", unit.network)),
         }
     }
 }
 
-fn check<T: StateRoot>(unit: &Unit, forks: ForkSchedule, trie: MakeTrie<'_, T>) -> Result<(), String> {
+fn check<T: StateRoot, F: Fn() -> Result<T, TrieError> + Sync>(
+    unit: &Unit,
+    forks: ForkSchedule,
+    rig: &Rig<F>,
+) -> Result<(), String> {
     let alloc = parse_alloc(&unit.pre).map_err(|e| e.to_string())?;
     // The file holds the genesis as a whole block; its header is the first item in it.
     let mut genesis = &unit.genesis_rlp[..];
     alloy_rlp::Header::decode(&mut genesis).map_err(|e| format!("genesis: {e}"))?;
     let header = Header::decode(&mut genesis).map_err(|e| format!("genesis: {e}"))?;
     let spec = ChainSpec::new(unit.config.chain_id(), forks, header, alloc);
-    let mut importer = importer(spec, trie().map_err(|e| e.to_string())?)?;
+    let mut importer = rig.importer(spec)?;
     for (index, block) in unit.blocks.iter().enumerate() {
         match (importer.import(&block.rlp), &block.expect_exception) {
             (Ok(_), None) | (Err(_), Some(_)) => {}

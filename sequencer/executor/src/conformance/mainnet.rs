@@ -1,10 +1,11 @@
 //! Real mainnet blocks over the part of the state that they read.
 
-use super::{Cases, ConformanceError, executor, read_json};
-use crate::{ChainSpec, ForkSchedule, header, recover_transaction, spec::parse_alloc};
+use super::{Cases, ConformanceError, Rig, read_json};
+use crate::{ChainSpec, ForkSchedule, StateRoot, header, recover_transaction, spec::parse_alloc};
 use alloy_consensus::Header;
 use alloy_eips::{eip4895::Withdrawal, eip7840::BlobParams};
 use alloy_primitives::{B256, Bytes, U256};
+use ironlane_trie::TrieError;
 use ironlane_types::{StateDelta, TxEnvelope};
 use revm::primitives::hardfork::SpecId;
 use serde::Deserialize;
@@ -73,12 +74,21 @@ fn forks() -> ForkSchedule {
     }
 }
 
-pub(super) fn run(file: &Path, shared: &Shared, cases: &mut Cases) {
+pub(super) fn run<T: StateRoot, F: Fn() -> Result<T, TrieError> + Sync>(
+    file: &Path,
+    shared: &Shared,
+    rig: &Rig<F>,
+    cases: &mut Cases,
+) {
     let name = file.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
-    cases.record(&name.unwrap_or_default(), check(file, shared));
+    cases.record(&name.unwrap_or_default(), check(file, shared, rig));
 }
 
-fn check(file: &Path, shared: &Shared) -> Result<(), String> {
+fn check<T: StateRoot, F: Fn() -> Result<T, TrieError> + Sync>(
+    file: &Path,
+    shared: &Shared,
+    rig: &Rig<F>,
+) -> Result<(), String> {
     let block: Block = read_json(file)?;
     let pre: Value = read_json(&file.with_file_name("pre_state.json"))?;
     let alloc = pre_state(&pre, shared)?;
@@ -87,7 +97,7 @@ fn check(file: &Path, shared: &Shared) -> Result<(), String> {
     let context = spec.context_of(&block.header, block.withdrawals, Vec::new());
     let rules = spec.parameters(&context).spec_id;
 
-    let mut executor = executor(spec)?;
+    let mut executor = rig.executor(spec)?;
     executor.store_mut().apply(&alloc).map_err(|e| e.to_string())?;
     executor.store_mut().seal();
     let hashes = executor.hashes().clone();

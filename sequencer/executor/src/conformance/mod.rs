@@ -11,8 +11,9 @@ mod state;
 pub use report::{ConformanceReport, Skipped};
 
 use crate::{ChainSpec, Executor, ExecutorConfig, Importer, StateRoot};
+use ironlane_jit::tier::{Tier, TierConfig, TierError};
 use ironlane_state::{StateConfig, StateWriter};
-use ironlane_trie::{Trie, TrieConfig};
+use ironlane_trie::{Trie, TrieConfig, TrieError};
 use report::Cases;
 use std::{
     path::{Path, PathBuf},
@@ -48,11 +49,35 @@ impl Kind {
     }
 }
 
-/// What runs the bytecode. More engines come with their own rooms.
+/// What runs the bytecode, one transaction after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {
-    /// revm's interpreter, one transaction after the other.
+    /// revm's interpreter.
     Interpreter,
+    /// The JIT, with everything compiled before its first execution, initcode included.
+    Jit,
+}
+
+impl Engine {
+    /// As on the command line.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Interpreter => "interpreter",
+            Self::Jit => "jit",
+        }
+    }
+
+    fn open(self) -> Result<crate::Engine, ConformanceError> {
+        match self {
+            Self::Interpreter => Ok(crate::Engine::Interpreter),
+            // The corpora hold tens of thousands of small codes that run once each.
+            Self::Jit => Ok(crate::Engine::Jit(Tier::start(TierConfig {
+                cache_bytes_max: 256 << 20,
+                codes_max: 4096,
+                ..TierConfig::eager()
+            })?)),
+        }
+    }
 }
 
 impl std::str::FromStr for Engine {
@@ -61,6 +86,7 @@ impl std::str::FromStr for Engine {
     fn from_str(name: &str) -> Result<Self, ConformanceError> {
         match name {
             "interpreter" => Ok(Self::Interpreter),
+            "jit" => Ok(Self::Jit),
             _ => Err(ConformanceError::Engine(name.into())),
         }
     }
@@ -70,8 +96,11 @@ impl std::str::FromStr for Engine {
 #[derive(Debug, thiserror::Error)]
 pub enum ConformanceError {
     /// The engine is not there.
-    #[error("this build has no engine `{0}`: the only one is `interpreter`")]
+    #[error("this build has no engine `{0}`: use `interpreter` or `jit`")]
     Engine(String),
+    /// The engine does not work here.
+    #[error(transparent)]
+    Tier(#[from] TierError),
     /// The folder cannot be read.
     #[error("cannot read {path}: {source}")]
     Io {
@@ -101,22 +130,49 @@ pub fn run(
     engine: Engine,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<ConformanceReport, ConformanceError> {
-    let Engine::Interpreter = engine;
-    run_with(kind, folder, progress, &|| Trie::new(small_trie()))
+    let rig = Rig { engine: engine.open()?, trie: || Trie::new(small_trie()) };
+    let mut report = run_with(kind, folder, progress, &rig)?;
+    report.engine = engine.label().into();
+    if let crate::Engine::Jit(tier) = &rig.engine {
+        report.compiled_segments = Some(tier.stats().compiled_segments);
+    }
+    Ok(report)
 }
 
 fn small_trie() -> TrieConfig {
     TrieConfig { leaves_max: 1 << 20, node_bytes_max: 64 << 20, huge_pages: false }
 }
 
-/// Makes an empty trie.
-type MakeTrie<'a, T> = &'a (dyn Fn() -> Result<T, ironlane_trie::TrieError> + Sync);
+/// What the cases run on.
+struct Rig<F> {
+    engine: crate::Engine,
+    trie: F,
+}
 
-fn run_with<T: StateRoot>(
+impl<T: StateRoot, F: Fn() -> Result<T, TrieError> + Sync> Rig<F> {
+    /// An empty trie.
+    fn trie(&self) -> Result<T, String> {
+        (self.trie)().map_err(|e| e.to_string())
+    }
+
+    fn config(&self) -> ExecutorConfig {
+        ExecutorConfig { code_cache_bytes: 4 << 20, engine: self.engine.clone(), ..Default::default() }
+    }
+
+    fn executor(&self, spec: ChainSpec) -> Result<Executor<StateWriter>, String> {
+        Ok(Executor::new(Arc::new(spec), small_store()?, crate::BlockHashes::new(), self.config()))
+    }
+
+    fn importer(&self, spec: ChainSpec) -> Result<Importer<T>, String> {
+        Importer::new(Arc::new(spec), small_store()?, self.trie()?, self.config()).map_err(|e| e.to_string())
+    }
+}
+
+fn run_with<T: StateRoot, F: Fn() -> Result<T, TrieError> + Sync>(
     kind: Kind,
     folder: &Path,
     progress: &(dyn Fn(usize, usize) + Sync),
-    trie: MakeTrie<'_, T>,
+    rig: &Rig<F>,
 ) -> Result<ConformanceReport, ConformanceError> {
     let mut files = Vec::new();
     let wanted = |path: &Path| match kind {
@@ -138,9 +194,9 @@ fn run_with<T: StateRoot>(
         while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
             let mut cases = Cases::new(file.strip_prefix(folder).unwrap_or(file));
             match (kind, &mainnet) {
-                (Kind::StateTests, _) => state::run(file, trie, &mut cases),
-                (Kind::BlockchainTests, _) => blocks::run(file, trie, &mut cases),
-                (Kind::MainnetBlocks, Some(shared)) => mainnet::run(file, shared, &mut cases),
+                (Kind::StateTests, _) => state::run(file, rig, &mut cases),
+                (Kind::BlockchainTests, _) => blocks::run(file, rig, &mut cases),
+                (Kind::MainnetBlocks, Some(shared)) => mainnet::run(file, shared, rig, &mut cases),
                 (Kind::MainnetBlocks, None) => unreachable!("read above"),
             }
             total.lock().unwrap_or_else(PoisonError::into_inner).add(cases);
@@ -157,7 +213,7 @@ fn run_with<T: StateRoot>(
         Ok(())
     })?;
     let total = total.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(total.report(kind.label(), "interpreter", files.len()))
+    Ok(total.report(kind.label(), files.len()))
 }
 
 fn find(
@@ -190,18 +246,6 @@ fn small_store() -> Result<StateWriter, String> {
         ..Default::default()
     };
     Ok(ironlane_state::open_empty(config).map_err(|e| e.to_string())?.1)
-}
-
-fn config() -> ExecutorConfig {
-    ExecutorConfig { code_cache_bytes: 4 << 20, ..Default::default() }
-}
-
-fn executor(spec: ChainSpec) -> Result<Executor<StateWriter>, String> {
-    Ok(Executor::new(Arc::new(spec), small_store()?, crate::BlockHashes::new(), config()))
-}
-
-fn importer<T: StateRoot>(spec: ChainSpec, trie: T) -> Result<Importer<T>, String> {
-    Importer::new(Arc::new(spec), small_store()?, trie, config()).map_err(|e| e.to_string())
 }
 
 /// Reads a JSON file of named tests.

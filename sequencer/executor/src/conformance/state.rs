@@ -1,9 +1,10 @@
 //! State tests: one transaction over a pre-state (the format of ethereum/tests and of the execution-spec tests).
 
-use super::{Cases, MakeTrie, executor, read_json};
+use super::{Cases, Rig, read_json};
 use crate::{ChainSpec, ForkSchedule, StateRoot, decode_transaction, spec::parse_alloc};
 use alloy_consensus::{EMPTY_OMMER_ROOT_HASH, Header};
 use alloy_primitives::{Address, B256, Bytes, Log, U256, keccak256};
+use ironlane_trie::TrieError;
 use ironlane_types::BlockContext;
 use revm::primitives::hardfork::SpecId;
 use serde::Deserialize;
@@ -42,7 +43,11 @@ struct Post {
     expect_exception: Option<String>,
 }
 
-pub(super) fn run<T: StateRoot>(file: &Path, trie: MakeTrie<'_, T>, cases: &mut Cases) {
+pub(super) fn run<T: StateRoot, F: Fn() -> Result<T, TrieError> + Sync>(
+    file: &Path,
+    rig: &Rig<F>,
+    cases: &mut Cases,
+) {
     let units: BTreeMap<String, Unit> = match read_json(file) {
         Ok(units) => units,
         Err(reason) => return cases.record("(file)", Err(reason)),
@@ -52,7 +57,7 @@ pub(super) fn run<T: StateRoot>(file: &Path, trie: MakeTrie<'_, T>, cases: &mut 
             for (index, post) in posts.iter().enumerate() {
                 let case = format!("{name} {fork}/{index}");
                 match super::blocks::fork(fork) {
-                    Some(spec_id) => cases.record(&case, check(&unit, spec_id, post, trie)),
+                    Some(spec_id) => cases.record(&case, check(&unit, spec_id, post, rig)),
                     None => cases.skip(&case, format!("fork {fork} is not one of this executor's")),
                 }
             }
@@ -60,11 +65,11 @@ pub(super) fn run<T: StateRoot>(file: &Path, trie: MakeTrie<'_, T>, cases: &mut 
     }
 }
 
-fn check<T: StateRoot>(
+fn check<T: StateRoot, F: Fn() -> Result<T, TrieError> + Sync>(
     unit: &Unit,
     spec_id: SpecId,
     post: &Post,
-    trie: MakeTrie<'_, T>,
+    rig: &Rig<F>,
 ) -> Result<(), String> {
     let mut forks = ForkSchedule::all_until(spec_id);
     unit.config.set_blob_params(&mut forks);
@@ -72,9 +77,9 @@ fn check<T: StateRoot>(
     let header = Header { ommers_hash: EMPTY_OMMER_ROOT_HASH, ..Default::default() };
     let spec = ChainSpec::new(unit.config.chain_id(), forks, header, alloc);
     let alloc = spec.genesis.alloc.clone();
-    let mut trie = trie().map_err(|e| e.to_string())?;
+    let mut trie = rig.trie()?;
     trie.apply(&alloc);
-    let mut executor = executor(spec)?;
+    let mut executor = rig.executor(spec)?;
     executor.store_mut().apply(&alloc).map_err(|e| e.to_string())?;
     executor.store_mut().seal();
 

@@ -4,6 +4,7 @@
 //! old one ends when its clocks run out, and nothing waits without bound.
 
 mod guard;
+mod origin;
 mod service;
 
 pub(crate) use guard::Connection;

@@ -1,7 +1,8 @@
-//! What stands between hyper and the methods: reads the body within its size and time, and tells the socket what the
+//! What stands between hyper and the methods: which web pages may ask, the body within its size and time; tells the socket what the
 //! connection is doing.
 
 use super::guard::{Connection, Phase};
+use super::origin::Asked;
 use crate::{RpcConfig, RpcStats};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use jsonrpsee::core::BoxError;
@@ -44,34 +45,70 @@ where
         let this = self.clone();
         Box::pin(async move {
             this.connection.set(Phase::Reading);
-            let (mut parts, body) = request.into_parts();
-            let limited = Limited::new(body, this.config.request_bytes_max as usize).collect();
-            let body = match tokio::time::timeout(this.config.read_timeout, limited).await {
-                Ok(Ok(body)) => body.to_bytes(),
-                Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                    RpcStats::add(&this.stats.refused_bodies);
-                    let text = format!("request too large: at most {} bytes", this.config.request_bytes_max);
-                    return Ok(refusal(413, -32600, &text));
-                }
-                Ok(Err(error)) => return Err(error),
-                Err(_) => {
-                    RpcStats::add(&this.stats.read_timeouts);
-                    return Ok(refusal(408, -32600, "the request did not arrive in time"));
-                }
+            let (parts, body) = request.into_parts();
+            let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+            let asked = Asked {
+                origin: text("origin"),
+                host: text("host"),
+                preflight: parts.method == "OPTIONS" && text("access-control-request-method").is_some(),
+                headers: text("access-control-request-headers"),
+                websocket: text("upgrade").is_some_and(|to| to.eq_ignore_ascii_case("websocket")),
             };
-            this.connection.set(Phase::Answering);
-            parts.extensions.insert(this.connection.clone());
-            let mut inner = this.inner.clone();
-            let answer = inner.call(HttpRequest::from_parts(parts, HttpBody::from(body.to_vec()))).await;
-            let upgraded = answer.as_ref().is_ok_and(|answer| answer.status().as_u16() == 101);
-            this.connection.set(if upgraded { Phase::Upgraded } else { Phase::Idle });
-            answer
+            let origin = asked.judge(&this.config.cors_origins);
+            let mut answer = match asked.answer(&origin) {
+                Some(answer) => {
+                    if answer.status().as_u16() == 403 {
+                        RpcStats::add(&this.stats.refused_origins);
+                    }
+                    this.connection.set(Phase::Idle);
+                    answer
+                }
+                None => this.clone().answer(HttpRequest::from_parts(parts, body)).await?,
+            };
+            origin.mark(&mut answer);
+            Ok(answer)
         })
     }
 }
 
+impl<S> Limits<S>
+where
+    S: Service<HttpRequest, Response = HttpResponse, Error = BoxError> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    async fn answer<B>(self, request: HttpRequest<B>) -> Result<HttpResponse, BoxError>
+    where
+        B: BodyExt + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let (mut parts, body) = request.into_parts();
+        let limited = Limited::new(body, self.config.request_bytes_max as usize).collect();
+        let body = match tokio::time::timeout(self.config.read_timeout, limited).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                RpcStats::add(&self.stats.refused_bodies);
+                let text = format!("request too large: at most {} bytes", self.config.request_bytes_max);
+                return Ok(refusal(413, -32600, &text));
+            }
+            Ok(Err(error)) => return Err(error),
+            Err(_) => {
+                RpcStats::add(&self.stats.read_timeouts);
+                return Ok(refusal(408, -32600, "the request did not arrive in time"));
+            }
+        };
+        self.connection.set(Phase::Answering);
+        parts.extensions.insert(self.connection.clone());
+        let mut inner = self.inner.clone();
+        let answer = inner.call(HttpRequest::from_parts(parts, HttpBody::from(body.to_vec()))).await;
+        let upgraded = answer.as_ref().is_ok_and(|answer| answer.status().as_u16() == 101);
+        self.connection.set(if upgraded { Phase::Upgraded } else { Phase::Idle });
+        answer
+    }
+}
+
 /// A JSON-RPC error outside of any request, and the end of the connection.
-fn refusal(status: u16, code: i32, message: &str) -> HttpResponse {
+pub(super) fn refusal(status: u16, code: i32, message: &str) -> HttpResponse {
     let body =
         json!({ "jsonrpc": "2.0", "id": null, "error": { "code": code, "message": message } }).to_string();
     let mut response = HttpResponse::new(HttpBody::from(body));

@@ -2,6 +2,7 @@
 //! whatever is well formed and keeps it until the test makes a block.
 #![allow(dead_code)]
 
+#[path = "../../../executor/tests/common/mod.rs"]
 pub(crate) mod corpus;
 pub(crate) mod http;
 pub(crate) mod ws;
@@ -303,16 +304,8 @@ pub(crate) fn corpus_chain() -> Option<(Chain, std::path::PathBuf)> {
         ironlane_executor::Importer::new(spec.clone(), store, trie, ExecutorConfig::default()).unwrap();
     let mut blocks = vec![genesis(&spec, state.sealed_version().unwrap())];
     let bytes = std::fs::read(folder.join("chain.rlp")).unwrap();
-    let mut rest = &bytes[..];
-    while !rest.is_empty() {
-        let mut payload = rest;
-        let head = alloy_rlp::Header::decode(&mut payload).unwrap();
-        let (block, after) = rest.split_at(rest.len() - payload.len() + head.payload_length);
-        rest = after;
-        match importer.import(block) {
-            Ok(block) => blocks.push(block),
-            Err(error) => assert_eq!(blocks.len(), 1, "only genesis itself may be in the file: {error}"),
-        }
+    for block in importer.import_all(&bytes) {
+        blocks.push(block.unwrap());
     }
     let (executor, trie) = importer.into_parts();
     Some((Chain::with_parts(spec, state, executor, trie, blocks), folder))

@@ -335,3 +335,71 @@ fn a_stopped_server_lets_go_of_its_port() {
     let second = first.runtime.block_on(serve(chain.context(), again)).unwrap();
     assert_eq!(http::post(second.local_addr(), r#"{"jsonrpc":"2.0","id":1,"method":"eth_chainId"}"#).0, 200);
 }
+
+/// The head of an answer to a browser's request.
+fn browser(server: &Server, first_line: &str, headers: &str, body: &str) -> String {
+    let mut stream = http::connect(server.address);
+    let length = body.len();
+    let text = format!(
+        "{first_line}\r\nhost: node:8545\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(text.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.to_ascii_lowercase()
+}
+
+#[test]
+fn web_pages_may_ask_only_from_the_origins_that_are_named() {
+    let ask = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"eth_chainId\"}";
+    let from = |page: &str| format!("origin: {page}\r\ncontent-type: application/json\r\n");
+    let before = |page: &str| {
+        format!(
+            "origin: {page}\r\naccess-control-request-method: POST\r\naccess-control-request-headers: content-type,x-key\r\n"
+        )
+    };
+    let upgrade = |page: &str| {
+        format!(
+            "origin: {page}\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        )
+    };
+    let named = RpcConfig { cors_origins: vec!["https://app.example".into()], ..RpcConfig::default() };
+    let (_chain, server) = server(named);
+    let answer = browser(&server, "OPTIONS / HTTP/1.1", &before("https://app.example"), "");
+    for wanted in [
+        "http/1.1 204",
+        "access-control-allow-origin: https://app.example",
+        "access-control-allow-methods: post",
+        "access-control-allow-headers: content-type,x-key",
+        "access-control-max-age: 600",
+        "vary: origin",
+    ] {
+        assert!(answer.contains(wanted), "{wanted}: {answer}");
+    }
+    let answer = browser(&server, "POST / HTTP/1.1", &from("https://app.example"), ask);
+    assert!(answer.contains("access-control-allow-origin: https://app.example"), "{answer}");
+    assert!(answer.contains("\"0x7a69\""), "{answer}");
+
+    // Another page gets no permission, and no WebSocket.
+    let answer = browser(&server, "OPTIONS / HTTP/1.1", &before("https://evil.example"), "");
+    assert!(!answer.contains("access-control"), "{answer}");
+    let answer = browser(&server, "POST / HTTP/1.1", &from("https://evil.example"), ask);
+    assert!(!answer.contains("access-control"), "{answer}");
+    let answer = browser(&server, "GET / HTTP/1.1", &upgrade("https://evil.example"), "");
+    assert!(answer.contains("http/1.1 403") && answer.contains("cors_origins"), "{answer}");
+    assert_eq!(count(&server.stats().refused_origins), 1);
+    // A page of the node's own address, and a program, which sends no origin.
+    let answer = browser(&server, "POST / HTTP/1.1", &from("http://node:8545"), ask);
+    assert!(answer.contains("\"0x7a69\""), "{answer}");
+    drop(Ws::connect(server.address));
+}
+
+#[test]
+fn every_web_page_may_ask_when_the_star_is_named() {
+    let any = RpcConfig { cors_origins: vec!["*".into()], ..RpcConfig::default() };
+    let (_chain, server) = server(any);
+    let headers = "origin: null\r\naccess-control-request-method: POST\r\n";
+    let answer = browser(&server, "OPTIONS / HTTP/1.1", headers, "");
+    assert!(answer.contains("access-control-allow-origin: *"), "{answer}");
+    assert!(answer.contains("access-control-allow-headers: content-type"), "{answer}");
+}

@@ -344,6 +344,7 @@ impl Stage for CommitStage {
 
     fn housekeep(&mut self, _now_ns: u64) {
         self.watch_space();
+        self.journal.release(self.shared.covered());
         if self.waiting.is_empty()
             && !self.shared.is_halted()
             && let Err(fault) = self.journal.settle()

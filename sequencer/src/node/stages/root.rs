@@ -20,6 +20,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+/// Memory that the state store asks the kernel for at a time: one huge page.
+const POPULATE_STEP_BYTES: usize = 2 << 20;
+
 /// A request for Merkle proofs at the newest sealed block.
 pub struct ProofRequest {
     /// Whose account.
@@ -241,6 +244,8 @@ impl Stage for RootStage {
 
     fn housekeep(&mut self, _now_ns: u64) {
         self.reap_snapshot(false);
+        // This lane has the time; the one that executes has not.
+        self.state.populate(POPULATE_STEP_BYTES);
     }
 
     fn close(&mut self) {
