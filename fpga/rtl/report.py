@@ -34,7 +34,7 @@ BLOCKS = [
 ]
 ENGINE = BLOCKS[:4]
 SHARED = BLOCKS[4:6]
-# Alveo data sheets (AMD DS962 for U200 and U250): resources of the whole device.
+# Resources of the whole device (AMD DS890, product tables: VU9P and VU13P).
 CARDS = [
     ("Alveo U200 (VU9P class)", 1_182_240, 2_364_480, 6_840, 2_160),
     ("Alveo U250 (VU13P class)", 1_728_000, 3_456_000, 12_288, 2_688),
@@ -112,7 +112,7 @@ def area(top, parameters, elsewhere):
     result = {
         "lut": count(r"LUT[1-6]|INV") + lut_ram,
         "ff": count("FD[RSCP]E(_1)?"),
-        "carry": count("CARRY8"),
+        "carry": count("CARRY8") + count("CARRY4") / 2,
         "dsp": count("DSP48E2"),
         "bram": count("RAMB36E2") + count("RAMB18E2") / 2,
         "uram": count("URAM288"),
