@@ -103,13 +103,18 @@ def area(top, parameters, elsewhere):
     output = subprocess.run(["yosys", "-p", script], cwd=HERE, text=True, capture_output=True)
     if output.returncode:
         sys.exit(f"yosys failed on {top}:\n{output.stdout[-2000:]}{output.stderr[-2000:]}")
-    cells = {}
-    for name, count in re.findall(r"^\s+(\w+)\s+(\d+)$", output.stdout[output.stdout.rindex("Printing statistics") :], re.M):
-        cells[name] = int(count)
+    result = resources(output.stdout)
+    print(f"{top}: {result} in {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+    return result
+
+
+def resources(log):
+    """Counts of yosys's last statistics, by kind."""
+    cells = {name: int(n) for name, n in re.findall(r"^\s+(\w+)\s+(\d+)$", log[log.rindex("Printing statistics") :], re.M)}
     count = lambda pattern, weight=1: sum(n * weight for name, n in cells.items() if re.fullmatch(pattern, name))
     lut_ram = count("RAM64M8|RAM32M16", 8) + count("RAM64M|RAM32M", 4) + count("RAM64X1D|RAM128X1S", 2) + count("RAM32X1D", 2)
     lut_ram += count("RAM128X1D", 4) + count("SRL16E|SRLC32E")
-    result = {
+    return {
         "lut": count(r"LUT[1-6]|INV") + lut_ram,
         "ff": count("FD[RSCP]E(_1)?"),
         "carry": count("CARRY8") + count("CARRY4") / 2,
@@ -117,8 +122,6 @@ def area(top, parameters, elsewhere):
         "bram": count("RAMB36E2") + count("RAMB18E2") / 2,
         "uram": count("URAM288"),
     }
-    print(f"{top}: {result} in {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
-    return result
 
 
 def total(areas):
@@ -173,4 +176,5 @@ def main():
     DOC.write_text(text)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -26,7 +26,7 @@ public:
         caps.magic = IRONLANE_OFFLOAD_MAGIC;
         caps.version = IRONLANE_OFFLOAD_VERSION;
         caps.entries_max = entries;
-        caps.batch_min = ENGINES * CONTEXTS;
+        caps.batch_min = ENGINES * CONTEXTS < entries ? ENGINES * CONTEXTS : entries;
         caps.parallelism = ENGINES * CONTEXTS;
         // Of the wall's clock, roughly: what a host should be patient for. Completions carry the netlist's time.
         caps.latency_us = 300000;
