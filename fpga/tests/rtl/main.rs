@@ -291,3 +291,35 @@ fn the_microcode_is_what_its_script_makes() {
     };
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+#[test]
+fn statuses_and_operations_are_the_abis() {
+    let text = include_str!("../../rtl/status.vh");
+    let defined: Vec<(&str, u16)> = text
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.strip_prefix("`define ")?.split_whitespace();
+            let (name, value) = (words.next()?, words.next()?);
+            let digits = value.strip_prefix("16'd").or(value.strip_prefix("16'h"))?;
+            Some((name, digits.parse().unwrap()))
+        })
+        .collect();
+    let expected = [
+        ("OP_NOP", OP_NOP),
+        ("OP_RECOVER", OP_RECOVER),
+        ("OP_KECCAK", OP_KECCAK),
+        ("STATUS_OK", status::OK),
+        ("STATUS_BAD_PARITY", status::BAD_PARITY),
+        ("STATUS_BAD_R", status::BAD_R),
+        ("STATUS_BAD_S", status::BAD_S),
+        ("STATUS_HIGH_S", status::HIGH_S),
+        ("STATUS_NO_KEY", status::NO_KEY),
+        ("STATUS_MALFORMED", status::MALFORMED),
+        ("STATUS_STALE_EPOCH", status::STALE_EPOCH),
+        ("STATUS_BAD_OP", status::BAD_OP),
+        ("STATUS_BAD_FLAGS", status::BAD_FLAGS),
+        ("STATUS_BAD_LENGTH", status::BAD_LENGTH),
+        ("FLAG_ANY_S", FLAG_ANY_S),
+    ];
+    assert_eq!(defined, expected);
+}
