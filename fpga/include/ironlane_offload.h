@@ -180,6 +180,9 @@ struct ironlane_offload_table {
 };
 
 /* The one exported symbol. */
+#if defined(__GNUC__)
+__attribute__((visibility("default")))
+#endif
 const struct ironlane_offload_table *ironlane_offload_v1(void);
 
 /* ---- What no compiler may change ---- */

@@ -23,9 +23,12 @@
 pub mod abi;
 pub mod backend;
 pub mod card;
+pub mod checked;
 pub mod claim;
 mod engine;
 pub mod keccak;
+pub mod kit;
+mod patience;
 mod secp;
 
 pub use engine::{

@@ -60,6 +60,11 @@ pub enum Command {
         after_help = "Example: ironlane promise verify --file promise.json --chain-id 31337 --sequencer 0x…"
     )]
     Promise(PromiseArgs),
+    /// Offload engines and cards: list, validate, measure.
+    #[command(
+        after_help = "Example: ironlane offload validate --engine plugin:./libcard.so --json --html report.html"
+    )]
+    Offload(OffloadArgs),
 }
 
 /// Options of `run`.
@@ -224,6 +229,106 @@ pub struct SnapshotArgs {
     /// Data directory of a stopped node.
     #[arg(long)]
     pub datadir: PathBuf,
+    /// Print one JSON object on the last line of stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `offload`.
+#[derive(Debug, Args)]
+pub struct OffloadArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: OffloadAction,
+}
+
+/// What can be done with offload engines.
+#[derive(Debug, Subcommand)]
+pub enum OffloadAction {
+    /// The engines of this host and the forms of engine names.
+    #[command(after_help = "Example: ironlane offload list --json")]
+    List {
+        /// Print one JSON object on the last line of stdout.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run the validation kit: vectors, queue tests, measurements; a signed report.
+    #[command(after_help = "Example: ironlane offload validate --engine software --json")]
+    Validate(ValidateArgs),
+    /// Measure throughput and latency by batch size and depth.
+    #[command(after_help = "Example: ironlane offload bench --engine scalar --json")]
+    Bench(ValidateArgs),
+    /// Compare random answers with libsecp256k1's for a while.
+    #[command(after_help = "Example: ironlane offload soak --engine software --soak-seconds 3600")]
+    Soak(ValidateArgs),
+    /// List the cards with known faults, or let the kit loose on them.
+    #[command(after_help = "Example: ironlane offload mutants --run --json")]
+    Mutants {
+        /// Run the kit over each.
+        #[arg(long)]
+        run: bool,
+        /// One mutant, or one family of them.
+        #[arg(long)]
+        only: Option<String>,
+        /// Print one JSON object on the last line of stdout.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check the signature of a report and show it.
+    #[command(after_help = "Example: ironlane offload report report.json")]
+    Report {
+        /// JSON file that `validate --report` wrote.
+        file: PathBuf,
+    },
+    /// Be a card in software: `[--listen PATH | --device PATH [--entries N] [--register PATH]]
+    /// [--plugin PATH[,OPTIONS] | --mutant NAME]`.
+    #[command(after_help = "Example: ironlane offload card --listen /run/card.sock")]
+    Card {
+        /// Options of the card.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+/// Options of `offload validate`, `bench` and `soak`.
+#[derive(Debug, Args)]
+pub struct ValidateArgs {
+    /// Engine, in one of the forms that `ironlane offload list` shows.
+    #[arg(long)]
+    pub engine: String,
+    /// Folder with ecRecover and Wycheproof vectors, searched recursively.
+    #[arg(long)]
+    pub vectors: Option<PathBuf>,
+    /// Write the signed report here, as JSON.
+    #[arg(long)]
+    pub report: Option<PathBuf>,
+    /// Write a self-contained page with plots here.
+    #[arg(long)]
+    pub html: Option<PathBuf>,
+    /// File with the secp256k1 key that signs the report, 32 bytes in hexadecimal; absent: one made for the report.
+    #[arg(long)]
+    pub sign_key: Option<PathBuf>,
+    /// Fewer random signatures.
+    #[arg(long)]
+    pub quick: bool,
+    /// Leave the measurements out of a validation.
+    #[arg(long)]
+    pub no_bench: bool,
+    /// Length of the differential soak; a validation has none unless asked, `soak` takes 60.
+    #[arg(long)]
+    pub soak_seconds: Option<u64>,
+    /// How long any answer may take.
+    #[arg(long)]
+    pub answer_limit_ms: Option<u64>,
+    /// Entries of a card's rings, a power of two.
+    #[arg(long, default_value_t = 4_096)]
+    pub entries: u32,
+    /// Threads of the reference engine.
+    #[arg(long, default_value_t = 1)]
+    pub workers: usize,
+    /// Every random choice follows from it.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
     /// Print one JSON object on the last line of stdout.
     #[arg(long)]
     pub json: bool,

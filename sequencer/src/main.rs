@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         Some(Command::Conformance(args)) => commands::conformance(args),
         Some(Command::Snapshot(args)) => commands::snapshot(args),
         Some(Command::Promise(args)) => commands::promise(args),
+        Some(Command::Offload(args)) => commands::offload(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

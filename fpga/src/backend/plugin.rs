@@ -184,14 +184,14 @@ pub struct Config {
 }
 
 impl Config {
-    /// The usual limits: 16,384 in flight, 1,024 a call, one second a call.
+    /// The usual limits: 16,384 in flight, 256 a call, five seconds a call.
     pub fn new(path: impl Into<PathBuf>, options: &str) -> Self {
         Self {
             path: path.into(),
             options: options.into(),
             capacity: 16_384,
-            batch_max: 1_024,
-            call_limit: Duration::from_secs(1),
+            batch_max: 256,
+            call_limit: Duration::from_secs(5),
         }
     }
 }

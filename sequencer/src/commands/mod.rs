@@ -2,9 +2,11 @@
 
 mod check;
 mod import_into;
+mod offload;
 mod run;
 
 pub use check::{conformance, import, promise, snapshot, verify};
+pub use offload::offload;
 pub use run::run;
 
 use serde::Serialize;

@@ -4,6 +4,7 @@
 use super::link::{Doorbell, Link};
 use super::{CardError, Limits};
 use crate::abi::{self, Capabilities, Completion, Submission, card_page, command, host_page, state};
+use crate::patience::Patience;
 use std::os::fd::AsFd;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
@@ -97,13 +98,13 @@ impl HostRing {
         limit: Duration,
         done: impl Fn(&Self) -> bool,
     ) -> Result<(), CardError> {
-        let deadline = Instant::now() + limit;
+        let mut patience = Patience::new(limit);
         loop {
             if done(self) {
                 return Ok(());
             }
             self.check_alive()?;
-            if Instant::now() > deadline {
+            if patience.is_over() {
                 return Err(CardError::Timeout { what, limit });
             }
             std::thread::sleep(LOOK_EVERY);
@@ -199,9 +200,14 @@ impl HostRing {
 
     /// Whether a completion lies ready.
     pub fn ready(&self) -> bool {
-        let offset = abi::completion_at(self.cq_head, self.log2);
-        let seal = self.link.region.load(offset + 124, Ordering::Acquire);
-        seal & 1 == abi::phase(self.cq_head, self.log2)
+        self.sealed(0)
+    }
+
+    /// Whether the completion `ahead` of the next one lies ready.
+    pub fn sealed(&self, ahead: u32) -> bool {
+        let index = self.cq_head.wrapping_add(ahead);
+        let seal = self.link.region.load(abi::completion_at(index, self.log2) + 124, Ordering::Acquire);
+        seal & 1 == abi::phase(index, self.log2)
     }
 
     /// Takes the next completion, as a copy. The slot is the card's again after [`Self::return_completions`].
@@ -269,6 +275,41 @@ impl HostRing {
         }
     }
 
+    /// Whether the card says that it runs.
+    pub fn is_running(&self) -> bool {
+        self.state() == state::RUNNING
+    }
+
+    /// Whether the card has a bell to ring the host with (L1).
+    pub fn is_rung(&self) -> bool {
+        matches!(self.link.doorbell, Doorbell::Events { .. })
+    }
+
+    /// Says that the host will sleep from here on, for a test that must not miss the ring.
+    pub(crate) fn announce_sleep(&self) {
+        if let Doorbell::Events { host, .. } = &self.link.doorbell {
+            host.drain();
+        }
+        self.set_waiting(true);
+    }
+
+    /// Tells the driver to leave and waits for it.
+    ///
+    /// # Errors
+    /// [`CardError::Timeout`] when it stays.
+    pub fn stop(&self, limit: Duration) -> Result<(), CardError> {
+        self.link.region.store(host_page::COMMAND, command::STOP, Ordering::Release);
+        self.link.ring_for_command();
+        let deadline = Instant::now() + limit;
+        while !self.link.vanished() {
+            if Instant::now() > deadline {
+                return Err(CardError::Timeout { what: "to leave", limit });
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
+    }
+
     pub(crate) fn poll_every(&self) -> Duration {
         self.limits.poll
     }
@@ -291,7 +332,9 @@ impl HostRing {
                 return Err(CardError::Protocol(format!("the card overwrote {what} in the host's page")));
             }
         }
-        if (abi::HOST_PAGE + 0x100..abi::RINGS).step_by(8).any(|at| region.load64(at) != 0) {
+        let named = |at: &usize| *at == host_page::WAITS || expected.iter().any(|(offset, ..)| offset == at);
+        let mut others = (abi::HOST_PAGE..abi::RINGS).step_by(4).filter(|at| !named(at));
+        if others.any(|at| region.load(at, Ordering::Relaxed) != 0) {
             return Err(CardError::Protocol("the card wrote into the host's page".into()));
         }
         Ok(())
