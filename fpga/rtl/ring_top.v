@@ -88,7 +88,8 @@ module ring_top #(
             end else if (host_command == COMMAND_STOP) state <= STOPPING;
             default: ;
         endcase
-        if (host_command == COMMAND_RESET && host_epoch != card_epoch && state != RESETTING) state <= RESETTING;
+        if (host_command == COMMAND_RESET && host_epoch != card_epoch && state != RESETTING && state != FAILED)
+            state <= RESETTING;
         if (rst) begin
             state <= IDLE;
             card_epoch <= 32'd0;
