@@ -30,7 +30,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Print, then install the Debian packages that the optional features need.
+    /// Print, then install the Debian packages that the optional features and the tests need.
     #[command(after_help = "Example: cargo xtask setup --yes")]
     Setup(setup::SetupArgs),
     /// Build and run the node in release mode with every feature that this machine can build.

@@ -30,6 +30,20 @@ pub(crate) const SYSTEM_FEATURES: &[SystemFeature] = &[
     },
 ];
 
+/// A program that a test or a report starts, and without which it is skipped.
+pub(crate) struct Tool {
+    /// What it is for.
+    pub(crate) purpose: &'static str,
+    /// Debian packages.
+    pub(crate) packages: &'static [&'static str],
+}
+
+/// All of them.
+pub(crate) const TOOLS: &[Tool] = &[Tool {
+    purpose: "the RTL reference: simulation with Verilator, estimate with yosys, microcode with python3",
+    packages: &["verilator", "yosys", "g++", "make", "python3"],
+}];
+
 impl SystemFeature {
     /// What the build would not find; `None` when all is there.
     pub(crate) fn missing(&self) -> Option<String> {

@@ -1,7 +1,8 @@
-//! `cargo xtask setup`: Debian packages for the optional features, and the compiler of the CUDA kernels.
+//! `cargo xtask setup`: Debian packages for the optional features and for tests that start other programs, and the
+//! compiler of the CUDA kernels.
 
 use crate::nvrtc;
-use crate::packages::{SYSTEM_FEATURES, is_installed};
+use crate::packages::{SYSTEM_FEATURES, TOOLS, is_installed};
 use crate::process;
 use crate::report::Outcome;
 use clap::Args;
@@ -27,10 +28,11 @@ pub(crate) fn is_ci() -> bool {
 pub(crate) fn setup(args: &SetupArgs) -> anyhow::Result<ExitCode> {
     for entry in SYSTEM_FEATURES {
         eprintln!("feature {}: {}", entry.feature, entry.purpose);
-        for package in entry.packages {
-            let state = if is_installed(package) { "installed" } else { "missing" };
-            eprintln!("  {package}: {state}");
-        }
+        list(entry.packages);
+    }
+    for tool in TOOLS {
+        eprintln!("tools: {}", tool.purpose);
+        list(tool.packages);
     }
     let compiler = nvrtc::installed();
     eprintln!(
@@ -99,10 +101,18 @@ fn packages_step(yes: bool) -> Outcome {
     }
 }
 
+fn list(packages: &[&str]) {
+    for package in packages {
+        let state = if is_installed(package) { "installed" } else { "missing" };
+        eprintln!("  {package}: {state}");
+    }
+}
+
 fn missing_packages() -> Vec<&'static str> {
     let mut missing: Vec<_> = SYSTEM_FEATURES
         .iter()
         .flat_map(|entry| entry.packages)
+        .chain(TOOLS.iter().flat_map(|tool| tool.packages))
         .copied()
         .filter(|p| !is_installed(p))
         .collect();
