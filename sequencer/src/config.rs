@@ -294,7 +294,9 @@ impl NodeConfig {
             );
         }
         if self.executor.jit_cache_mib == 0 {
-            bail!("executor.jit_cache_mib is 0: give compiled code some memory, or set engine to interpreter");
+            bail!(
+                "executor.jit_cache_mib is 0: give compiled code some memory, or set engine to interpreter"
+            );
         }
         if self.snapshot.keep == 0 {
             bail!(

@@ -6,7 +6,7 @@ mod measure;
 mod ordinary;
 
 use anyhow::{Context as _, ensure};
-use cases::{Set, WorkCase};
+use cases::Set;
 use indicatif::{ProgressBar, ProgressStyle};
 use ironlane_jit::{Compiler, CompilerConfig, OptLevel, Target};
 use measure::{Row, measure};

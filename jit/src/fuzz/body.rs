@@ -676,7 +676,7 @@ impl<'a> Body<'a> {
         for _ in 0..arms {
             // Eight bytes each.
             self.program.op(op::JUMPDEST);
-            let value = self.rng.next() as u16;
+            let value = self.rng.bits() as u16;
             self.program.items.push(Item::Push(value.to_be_bytes().to_vec()));
             self.program.push_label(end);
             self.program.op(op::JUMP);

@@ -10,11 +10,11 @@ impl Rng {
     /// The stream of `seed`, and of the `index`th part of it.
     pub fn new(seed: u64, index: u64) -> Self {
         let mut mixer = Self(seed);
-        Self(mixer.next() ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        Self(mixer.bits() ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -24,7 +24,7 @@ impl Rng {
 
     /// A number below `bound`, which is above zero.
     pub fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64) as usize
+        (self.bits() % bound.max(1) as u64) as usize
     }
 
     /// Yes, once in `n` times.
@@ -39,7 +39,7 @@ impl Rng {
 
     /// A random byte.
     pub fn byte(&mut self) -> u8 {
-        self.next() as u8
+        self.bits() as u8
     }
 
     /// A word where 256-bit arithmetic breaks: next to a limb's or the word's end, sparse, or anything.
@@ -58,7 +58,7 @@ impl Rng {
                 self.near(U256::ONE << power)
             }
             7 => self.near(U256::ZERO).wrapping_neg(),
-            8 => U256::from(self.next()),
+            8 => U256::from(self.bits()),
             9 => {
                 // Whole limbs of zeros or ones.
                 let mut limbs = [0u64; 4];
@@ -67,13 +67,13 @@ impl Rng {
                         0 => 0,
                         1 => u64::MAX,
                         2 => 1 << self.below(64),
-                        _ => self.next(),
+                        _ => self.bits(),
                     };
                 }
                 U256::from_limbs(limbs)
             }
             10 => U256::MAX << self.below(256),
-            _ => U256::from_limbs([self.next(), self.next(), self.next(), self.next()]),
+            _ => U256::from_limbs([self.bits(), self.bits(), self.bits(), self.bits()]),
         }
     }
 
@@ -105,7 +105,7 @@ mod tests {
     fn a_seed_is_a_stream_and_an_index_another() {
         let take = |seed, index| {
             let mut rng = Rng::new(seed, index);
-            [rng.next(), rng.next()]
+            [rng.bits(), rng.bits()]
         };
         assert_eq!(take(1, 0), take(1, 0));
         assert_ne!(take(1, 0), take(1, 1));

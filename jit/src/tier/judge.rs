@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(round(&mut Judge::new(), [100, 100], |_| 0).0, Way::Compiled);
         assert_eq!(round(&mut Judge::new(), [100, 101], |_| 0).0, Way::Compiled);
         // The host takes the processor away for ten milliseconds, now and then.
-        let preempted = |n: u64| if n % 61 == 0 { 10_000_000 } else { n % 13 };
+        let preempted = |n: u64| if n.is_multiple_of(61) { 10_000_000 } else { n % 13 };
         assert_eq!(round(&mut Judge::new(), [200, 100], preempted).0, Way::Compiled);
         assert_eq!(round(&mut Judge::new(), [100, 200], preempted).0, Way::Interpreted);
     }

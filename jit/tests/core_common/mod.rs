@@ -37,10 +37,12 @@ pub type Ctx = Context<BlockEnv, TxEnv, CfgEnv, Db, Journal<Db>, ()>;
 type Inner = MainnetEvm<Ctx>;
 type Error = EVMError<Infallible>;
 
+type ByCode = HashMap<(B256, SpecId), Option<Arc<CompiledCode>>>;
+
 /// Compiled codes by hash and fork, made when first seen.
 pub struct Codes {
     pub compiler: Compiler,
-    codes: Mutex<HashMap<(B256, SpecId), Option<Arc<CompiledCode>>>>,
+    codes: Mutex<ByCode>,
 }
 
 impl Codes {

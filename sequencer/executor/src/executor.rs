@@ -1,8 +1,8 @@
 //! The executor: opens a block, executes transactions in order, seals mini-blocks, closes the block.
 
 use crate::{
-    BlockError, BlockHashes, ChainSpec, CodeCache, Engine, ExecuteError, IronEvm, Parameters, StateDb, StateStore,
-    StoreError, block_env, cfg_env, convert, direct, system, tx_env,
+    BlockError, BlockHashes, ChainSpec, CodeCache, Engine, ExecuteError, IronEvm, Parameters, StateDb,
+    StateStore, StoreError, block_env, cfg_env, convert, direct, system, tx_env,
 };
 use alloy_consensus::Transaction;
 use alloy_primitives::{Address, Bytes};
@@ -35,12 +35,7 @@ pub struct ExecutorConfig {
 
 impl Default for ExecutorConfig {
     fn default() -> Self {
-        Self {
-            direct_transfers: true,
-            code_cache_bytes: 128 << 20,
-            next_seq: 0,
-            engine: Engine::Interpreter,
-        }
+        Self { direct_transfers: true, code_cache_bytes: 128 << 20, next_seq: 0, engine: Engine::Interpreter }
     }
 }
 

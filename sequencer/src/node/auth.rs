@@ -19,8 +19,11 @@ pub struct Chosen {
     pub stats: Option<Arc<Stats>>,
 }
 
+/// A counter: its name and how to read it.
+pub type Counter = (&'static str, fn(&Stats) -> u64);
+
 /// Counters of batch verification, by name.
-pub const COUNTERS: &[(&str, fn(&Stats) -> u64)] = &[
+pub const COUNTERS: &[Counter] = &[
     ("verified", |stats| stats.verified.load(Ordering::Relaxed)),
     ("recovered", |stats| stats.recovered.load(Ordering::Relaxed)),
     ("checks", |stats| stats.checks.load(Ordering::Relaxed)),

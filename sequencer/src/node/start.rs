@@ -1,8 +1,8 @@
 //! Putting the node together.
 
 use crate::config::NodeConfig;
-use crate::node::chain::Chain;
 use crate::node::auth;
+use crate::node::chain::Chain;
 use crate::node::console::{self, Console, Identity};
 use crate::node::datadir::DataDir;
 use crate::node::desk::RpcDesk;
@@ -112,11 +112,7 @@ impl Node {
     }
 }
 
-fn topology(
-    config: &NodeConfig,
-    host: &CpuTopology,
-    choices: &mut Vec<String>,
-) -> anyhow::Result<Topology> {
+fn topology(config: &NodeConfig, host: &CpuTopology, choices: &mut Vec<String>) -> anyhow::Result<Topology> {
     let mut topology = Topology::choose(&config.topology, host)?;
     choices.push(format!("topology {} on {} usable cores", topology.name, host.effective_cores()));
     if let Some(workers) = config.auth_workers {
@@ -249,9 +245,12 @@ pub fn start(config: &NodeConfig) -> anyhow::Result<Node> {
         for (name, read) in auth::COUNTERS {
             let stats = stats.clone();
             let label = ("what", (*name).to_string());
-            metrics.read_counter("ironlane_auth", "What batch verification of senders did", label, move || {
-                read(&stats)
-            });
+            metrics.read_counter(
+                "ironlane_auth",
+                "What batch verification of senders did",
+                label,
+                move || read(&stats),
+            );
         }
     }
     let open = executor.context();
