@@ -146,7 +146,7 @@ fn progress(length: u64) -> ProgressBar {
 
 /// What the smoke run of the tests needs to know of a case.
 #[cfg(test)]
-fn smoke_cases() -> Vec<WorkCase> {
+fn smoke_cases() -> Vec<cases::WorkCase> {
     cases::load(None, true).expect("the built-in cases load").0
 }
 
