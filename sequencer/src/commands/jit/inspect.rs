@@ -212,7 +212,7 @@ mod tests {
         let inspection = loop_inspection();
         let chosen = Chosen::new(&inspection, &args(None, None)).unwrap();
         let text = chosen.text(&inspection);
-        for part in ["block 0x0000", "gas 20", "JUMPI", "-> ", "CLIF", "machine code", "function u0:"] {
+        for part in ["block 0x0000", "gas 20", "JUMPI", "-> ", "CLIF", "machine code", "function u1:"] {
             assert!(text.contains(part), "{part} in {text}");
         }
         let json = chosen.json(&inspection);
