@@ -473,10 +473,8 @@ impl Kit<'_> {
             self.push(&case.asked, &case.right, tag);
             self.ring.announce_sleep();
             self.ring.ring_doorbell();
-            let asleep = Instant::now();
-            self.ring.wait(self.plan.answer_limit);
             // One miss may be a host that did not run for so long.
-            missed += u32::from(self.ring.is_rung() && asleep.elapsed() >= self.plan.answer_limit);
+            missed += u32::from(!self.ring.await_ring(self.plan.answer_limit));
             self.drain()?;
         }
         if missed > 1 {

@@ -280,17 +280,22 @@ impl HostRing {
         self.state() == state::RUNNING
     }
 
-    /// Whether the card has a bell to ring the host with (L1).
-    pub fn is_rung(&self) -> bool {
-        matches!(self.link.doorbell, Doorbell::Events { .. })
-    }
-
     /// Says that the host will sleep from here on, for a test that must not miss the ring.
     pub(crate) fn announce_sleep(&self) {
         if let Doorbell::Events { host, .. } = &self.link.doorbell {
             host.drain();
         }
         self.set_waiting(true);
+    }
+
+    /// After [`Self::announce_sleep`]: whether the driver rings within `limit`, however soon its answer was there. Where
+    /// hosts are not rung at all, it has nothing to do.
+    pub(crate) fn await_ring(&self, limit: Duration) -> bool {
+        let Doorbell::Events { host, .. } = &self.link.doorbell else { return true };
+        let rung = super::os::wait_readable([host.as_fd()], limit).is_ok_and(|[rung]| rung);
+        self.set_waiting(false);
+        host.drain();
+        rung
     }
 
     /// Tells the driver to leave and waits for it.
