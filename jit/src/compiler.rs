@@ -236,7 +236,6 @@ fn fingerprint(config: &CompilerConfig, isa: &OwnedTargetIsa) -> Fingerprint {
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());
     }
-    hasher.update(&[u8::from(cfg!(feature = "verify"))]);
     hasher.update(&crate::lower::GENERATION.to_le_bytes());
     Fingerprint(*hasher.finalize().as_bytes())
 }

@@ -62,6 +62,9 @@ pub struct CompilerConfig {
     pub limits: Limits,
     /// Runs Cranelift's own verifier over each function. Slow; for tests.
     pub verify_ir: bool,
+    /// Compiles in a check of stack height and gas at each block, against what the analysis said. The `verify` feature
+    /// makes it the default.
+    pub shadow_checks: bool,
     /// A fault planted on purpose, so that tests can show that they find faults.
     #[cfg(any(test, feature = "sabotage"))]
     pub sabotage: Option<Sabotage>,
@@ -75,6 +78,7 @@ impl Default for CompilerConfig {
             target: Target::Native,
             limits: Limits::default(),
             verify_ir: false,
+            shadow_checks: cfg!(feature = "verify"),
             #[cfg(any(test, feature = "sabotage"))]
             sabotage: None,
         }

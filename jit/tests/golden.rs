@@ -22,6 +22,7 @@ fn render(name: &str, text: &str) -> String {
         opt_level: OptLevel::Speed,
         target: Target::Generic,
         verify_ir: true,
+        shadow_checks: false,
         ..CompilerConfig::default()
     };
     let compiler = Compiler::new(config).expect("this machine compiles");

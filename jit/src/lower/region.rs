@@ -282,7 +282,7 @@ impl<'a, 'f> Lowering<'a, 'f> {
             // What the block does not touch will be written sooner or later; once here is less than in each of its exits.
             self.flush(self.state.top - code.need as i32);
         }
-        if cfg!(feature = "verify") {
+        if self.config.shadow_checks {
             self.verify(code);
         }
         self.charge(code);
